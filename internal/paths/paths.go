@@ -1,0 +1,22 @@
+// Package paths holds the places that `make install` bakes into the binaries
+// with the linker's -X. Nothing at run time can move them: no flag, variable or
+// message.
+package paths
+
+// The defaults are those of `make install` without arguments.
+var (
+	// Sysconf is SYSCONFDIR/jailctl; jails/NAME.txtpb in it is a policy file.
+	Sysconf = "/etc/jailctl"
+	// State is STATEDIR/jailctl; policies/NAME.pb in it is a compiled policy.
+	State = "/var/lib/jailctl"
+	// Libexec is LIBEXECDIR/jailctl, which holds jailhelper and jailctl-admin.
+	Libexec = "/usr/local/libexec/jailctl"
+	// Version is what `jailctl version` prints.
+	Version = "0.1.0-dev"
+)
+
+// Policy is the policy file of the jail called name.
+func Policy(name string) string { return Sysconf + "/jails/" + name + ".txtpb" }
+
+// Compiled is the compiled form of the policy of the jail called name.
+func Compiled(name string) string { return State + "/policies/" + name + ".pb" }
