@@ -1,8 +1,61 @@
 # jailctl. `make help` lists the targets.
-PREFIX     ?= /usr/local
+#
+#   make install PREFIX=… SYSCONFDIR=… STATEDIR=… [LIBEXECDIR=… BINDIR=… DESTDIR=… HELPER_GROUP=…]
+#
+# bakes the paths into the binaries; nothing can move them afterwards.
 GO         ?= go
+PREFIX     ?= /usr/local
+SYSCONFDIR ?= /etc
+BINDIR     ?= $(PREFIX)/bin
+LIBEXECDIR ?= $(PREFIX)/libexec
+MANDIR     ?= $(PREFIX)/share/man
+ifneq ($(filter /usr /usr/local,$(PREFIX)),)
+STATEDIR   ?= /var/lib
+else
+STATEDIR   ?= $(PREFIX)/var/lib
+endif
+VERSION    ?= 0.1.0
+OUT        ?= bin
+# Group that may execute the helper; empty: everybody.
+HELPER_GROUP ?=
+
+export CGO_ENABLED = 0
+LDFLAGS = -X jailctl/internal/paths.Sysconf=$(SYSCONFDIR)/jailctl \
+          -X jailctl/internal/paths.State=$(STATEDIR)/jailctl \
+          -X jailctl/internal/paths.Libexec=$(LIBEXECDIR)/jailctl \
+          -X jailctl/internal/paths.Version=$(VERSION)
+BUILD   = $(GO) build -trimpath
+TOOL    = $(GO) tool -modfile=tools/go.mod
+
+.PHONY: help build test lint proto demo install uninstall bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## the three programs, static, into bin/
+	$(BUILD) -ldflags '-E main.entry $(LDFLAGS)' -o $(OUT)/jailctl ./cmd/jailctl
+	$(BUILD) -ldflags '-E main.entry $(LDFLAGS)' -o $(OUT)/jailhelper ./cmd/jailhelper
+	$(BUILD) -ldflags '$(LDFLAGS)' -o $(OUT)/jailctl-admin ./cmd/jailctl-admin
+
+install: build ## into PREFIX, SYSCONFDIR and STATEDIR, the helper setuid root
+	install -d -m 0755 $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBEXECDIR)/jailctl \
+	  $(DESTDIR)$(SYSCONFDIR)/jailctl $(DESTDIR)$(STATEDIR)/jailctl
+	install -d -m 0700 $(DESTDIR)$(SYSCONFDIR)/jailctl/jails $(DESTDIR)$(STATEDIR)/jailctl/policies
+	install -m 0755 $(OUT)/jailctl $(DESTDIR)$(BINDIR)/jailctl
+	install -m 0755 $(OUT)/jailctl-admin $(DESTDIR)$(LIBEXECDIR)/jailctl/jailctl-admin
+	install -m 0700 $(OUT)/jailhelper $(DESTDIR)$(LIBEXECDIR)/jailctl/jailhelper.new
+ifneq ($(HELPER_GROUP),)
+	chown root:$(HELPER_GROUP) $(DESTDIR)$(LIBEXECDIR)/jailctl/jailhelper.new
+	chmod 4750 $(DESTDIR)$(LIBEXECDIR)/jailctl/jailhelper.new
+else
+	chown root:root $(DESTDIR)$(LIBEXECDIR)/jailctl/jailhelper.new
+	chmod 4755 $(DESTDIR)$(LIBEXECDIR)/jailctl/jailhelper.new
+endif
+	mv -f $(DESTDIR)$(LIBEXECDIR)/jailctl/jailhelper.new $(DESTDIR)$(LIBEXECDIR)/jailctl/jailhelper
 
 proto: ## regenerate proto/jailpb (protoc from Debian's protobuf-compiler, plugin pinned in go.mod)
 	protoc -I proto --plugin=protoc-gen-go="$$($(GO) tool -n protoc-gen-go)" \
 	  --go_out=proto/jailpb --go_opt=module=jailctl/proto/jailpb proto/*.proto
-.PHONY: proto
+
+clean: ## what build made
+	rm -rf $(OUT)

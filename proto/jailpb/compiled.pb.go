@@ -215,7 +215,7 @@ type CompiledRule struct {
 	// "*" among users or groups.
 	Everyone bool               `protobuf:"varint,3,opt,name=everyone,proto3" json:"everyone,omitempty"`
 	Users    []*CompiledUser    `protobuf:"bytes,4,rep,name=users,proto3" json:"users,omitempty"`
-	Groups   []uint32           `protobuf:"varint,5,rep,packed,name=groups,proto3" json:"groups,omitempty"`
+	Groups   []uint32           `protobuf:"varint,5,rep,name=groups,proto3" json:"groups,omitempty"`
 	Commands []*CompiledCommand `protobuf:"bytes,6,rep,name=commands,proto3" json:"commands,omitempty"`
 	// The target; absent where the rule denies or caller is set.
 	User *CompiledUser `protobuf:"bytes,7,opt,name=user,proto3" json:"user,omitempty"`
@@ -226,7 +226,7 @@ type CompiledRule struct {
 	// The target is the caller.
 	Caller bool `protobuf:"varint,10,opt,name=caller,proto3" json:"caller,omitempty"`
 	// Supplementary groups of the target.
-	TargetGroups []uint32 `protobuf:"varint,11,rep,packed,name=target_groups,json=targetGroups,proto3" json:"target_groups,omitempty"`
+	TargetGroups []uint32 `protobuf:"varint,11,rep,name=target_groups,json=targetGroups,proto3" json:"target_groups,omitempty"`
 	// First second, since the epoch, at which the rule no longer holds; 0: never.
 	NotAfter      uint64 `protobuf:"varint,12,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -567,21 +567,21 @@ const file_compiled_proto_rawDesc = "" +
 	"\x05umask\x18\r \x01(\rR\x05umask\x12!\n" +
 	"\fwall_seconds\x18\x0e \x01(\x04R\vwallSeconds\x12%\n" +
 	"\x0eaudit_required\x18\x0f \x01(\bR\rauditRequired\x12\x10\n" +
-	"\x03end\x18\x10 \x01(\aR\x03end\"\x83\x03\n" +
+	"\x03end\x18\x10 \x01(\aR\x03end\"\x8b\x03\n" +
 	"\fCompiledRule\x12\x12\n" +
 	"\x04line\x18\x01 \x01(\rR\x04line\x12\x12\n" +
 	"\x04deny\x18\x02 \x01(\bR\x04deny\x12\x1a\n" +
 	"\beveryone\x18\x03 \x01(\bR\beveryone\x12+\n" +
-	"\x05users\x18\x04 \x03(\v2\x15.jailctl.CompiledUserR\x05users\x12\x16\n" +
-	"\x06groups\x18\x05 \x03(\rR\x06groups\x124\n" +
+	"\x05users\x18\x04 \x03(\v2\x15.jailctl.CompiledUserR\x05users\x12\x1a\n" +
+	"\x06groups\x18\x05 \x03(\rB\x02\x10\x00R\x06groups\x124\n" +
 	"\bcommands\x18\x06 \x03(\v2\x18.jailctl.CompiledCommandR\bcommands\x12)\n" +
 	"\x04user\x18\a \x01(\v2\x15.jailctl.CompiledUserR\x04user\x12\x10\n" +
 	"\x03gid\x18\b \x01(\rR\x03gid\x12\x1d\n" +
 	"\n" +
 	"group_name\x18\t \x01(\tR\tgroupName\x12\x16\n" +
 	"\x06caller\x18\n" +
-	" \x01(\bR\x06caller\x12#\n" +
-	"\rtarget_groups\x18\v \x03(\rR\ftargetGroups\x12\x1b\n" +
+	" \x01(\bR\x06caller\x12'\n" +
+	"\rtarget_groups\x18\v \x03(\rB\x02\x10\x00R\ftargetGroups\x12\x1b\n" +
 	"\tnot_after\x18\f \x01(\x04R\bnotAfter\"^\n" +
 	"\fCompiledUser\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\rR\x03uid\x12\x12\n" +

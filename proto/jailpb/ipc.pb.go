@@ -367,7 +367,7 @@ type Explanation struct {
 	Root   string   `protobuf:"bytes,3,opt,name=root,proto3" json:"root,omitempty"`
 	Uid    uint32   `protobuf:"varint,4,opt,name=uid,proto3" json:"uid,omitempty"`
 	Gid    uint32   `protobuf:"varint,5,opt,name=gid,proto3" json:"gid,omitempty"`
-	Groups []uint32 `protobuf:"varint,6,rep,packed,name=groups,proto3" json:"groups,omitempty"`
+	Groups []uint32 `protobuf:"varint,6,rep,name=groups,proto3" json:"groups,omitempty"`
 	// The program: a path inside the jail, or a bare name looked up after the drop.
 	Command       string           `protobuf:"bytes,7,opt,name=command,proto3" json:"command,omitempty"`
 	Argv          [][]byte         `protobuf:"bytes,8,rep,name=argv,proto3" json:"argv,omitempty"`
@@ -688,14 +688,14 @@ const file_ipc_proto_rawDesc = "" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12!\n" +
 	"\fwall_seconds\x18\x04 \x01(\x04R\vwallSeconds\x126\n" +
 	"\vexplanation\x18\x05 \x01(\v2\x14.jailctl.ExplanationR\vexplanation\x12*\n" +
-	"\alisting\x18\x06 \x01(\v2\x10.jailctl.ListingR\alisting\"\x91\x03\n" +
+	"\alisting\x18\x06 \x01(\v2\x10.jailctl.ListingR\alisting\"\x95\x03\n" +
 	"\vExplanation\x12\x16\n" +
 	"\x06policy\x18\x01 \x01(\tR\x06policy\x12\x12\n" +
 	"\x04line\x18\x02 \x01(\rR\x04line\x12\x12\n" +
 	"\x04root\x18\x03 \x01(\tR\x04root\x12\x10\n" +
 	"\x03uid\x18\x04 \x01(\rR\x03uid\x12\x10\n" +
-	"\x03gid\x18\x05 \x01(\rR\x03gid\x12\x16\n" +
-	"\x06groups\x18\x06 \x03(\rR\x06groups\x12\x18\n" +
+	"\x03gid\x18\x05 \x01(\rR\x03gid\x12\x1a\n" +
+	"\x06groups\x18\x06 \x03(\rB\x02\x10\x00R\x06groups\x12\x18\n" +
 	"\acommand\x18\a \x01(\tR\acommand\x12\x12\n" +
 	"\x04argv\x18\b \x03(\fR\x04argv\x12 \n" +
 	"\venvironment\x18\t \x03(\fR\venvironment\x12\x1c\n" +

@@ -1,0 +1,313 @@
+// Package client asks jailhelper to run a command in a jail. It is what
+// `jailctl run` is made of, for programs that would otherwise start jailctl: one
+// process less for each command.
+//
+// It has no privilege. The helper is started by a path fixed at build time with
+// an empty environment, and becomes the command: its pid is the command's.
+package client
+
+import (
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"unsafe"
+
+	"jailctl/internal/paths"
+	"jailctl/ipc"
+)
+
+// Refused is the error for a command that did not run.
+type Refused struct {
+	Outcome ipc.Outcome
+	Errno   syscall.Errno // of execve(2) with ipc.ExecFailed, else of what failed, if any
+	Text    string        // one line, no newline
+	// Killed is the signal from the terminal that ended the helper, 0 if none did.
+	Killed syscall.Signal
+}
+
+func (r *Refused) Error() string { return r.Text }
+
+// Status is the exit status that chroot(1) and env(1) give: 127 the command is
+// not there, 126 it is and cannot be run, 125 anything before that.
+func (r *Refused) Status() int {
+	switch {
+	case r.Outcome != ipc.ExecFailed:
+		return 125
+	case r.Errno == syscall.ENOENT || r.Errno == syscall.ENOTDIR:
+		return 127
+	}
+	return 126
+}
+
+// Cmd is one command in one jail. Its fields are set before Start.
+type Cmd struct {
+	ipc.Request
+	// Stdio are the command's descriptors 0, 1 and 2. A socket is relayed through
+	// a pipe, since the helper lets none in.
+	Stdio [3]int
+
+	pid    int
+	socket int
+	signal [2]int // read end, write end, the write end higher
+	death  [2]int // the write end lower: see pipes
+	relay  *relay
+
+	mu     sync.Mutex // of the signal pipe
+	reaped atomic.Bool
+}
+
+// Pid is the command's process, the helper's until then.
+func (c *Cmd) Pid() int { return c.pid }
+
+// Command is argv in the jail of that name, with the caller's environment env
+// ("NAME=VALUE", the policy says what is kept) and descriptors 0 to 2.
+func Command(jail string, argv, env []string) *Cmd {
+	return &Cmd{
+		Request: ipc.Request{Verb: ipc.Run, Jail: jail, Argv: argv, Env: env},
+		Stdio:   [3]int{0, 1, 2},
+	}
+}
+
+// Start starts the helper with the request already in its socket. Granted must
+// follow, then Wait.
+func (c *Cmd) Start() error {
+	packet, err := c.Encode()
+	if err != nil {
+		return &Refused{Outcome: ipc.Refused, Text: err.Error()}
+	}
+	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_SEQPACKET|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return failed("cannot make a socket pair", err)
+	}
+	c.socket = pair[0]
+	defer syscall.Close(pair[1])
+	if err := syscall.Sendmsg(pair[0], packet, nil, nil, syscall.MSG_NOSIGNAL|syscall.MSG_DONTWAIT); err != nil {
+		return failed("cannot send the request", err)
+	}
+	if err := c.pipes(); err != nil {
+		return failed("cannot make a pipe", err)
+	}
+	stdio, err := c.relaySockets()
+	if err != nil {
+		return failed("cannot make a pipe", err)
+	}
+	files := []uintptr{stdio[0], stdio[1], stdio[2], uintptr(pair[1]), uintptr(c.signal[0]), uintptr(c.death[0])}
+	// One empty string: a place in which the helper's entry point sets the Go
+	// runtime's only setting.
+	c.pid, err = syscall.ForkExec(paths.Libexec+"/jailhelper", []string{"jailhelper"}, &syscall.ProcAttr{Env: []string{""}, Files: files})
+	c.relay.started()
+	if err != nil {
+		return failed("cannot start "+paths.Libexec+"/jailhelper", err)
+	}
+	return nil
+}
+
+func failed(what string, err error) error {
+	errno, _ := err.(syscall.Errno)
+	return &Refused{Outcome: ipc.Failed, Errno: errno, Text: what + ": " + err.Error()}
+}
+
+// pipes makes the two pipes whose read ends the helper sets to signal itself and
+// of which this process keeps both ends. When this process ends, however it
+// ends, the kernel closes them, and closing a write end while the read end is
+// still open kills the command. Descriptors are released in an order that the
+// kernel does not promise: of the two pairs, one is right in either.
+func (c *Cmd) pipes() error {
+	if err := syscall.Pipe2(c.signal[:], syscall.O_CLOEXEC); err != nil {
+		return err
+	}
+	if err := syscall.Pipe2(c.death[:], syscall.O_CLOEXEC); err != nil {
+		return err
+	}
+	r, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(c.death[0]), syscall.F_DUPFD_CLOEXEC, uintptr(c.death[1]))
+	if errno != 0 {
+		return errno
+	}
+	syscall.Close(c.death[0])
+	c.death[0] = int(r)
+	return nil
+}
+
+// Granted waits for the helper's decision: its reply when the command is about
+// to start, *Refused otherwise.
+func (c *Cmd) Granted() (ipc.Reply, error) {
+	r, err := receive(c.socket)
+	if err == nil && r.Outcome == ipc.Starting {
+		return r, nil
+	}
+	ended, _ := c.reap()
+	if err == nil {
+		return r, &Refused{Outcome: r.Outcome, Errno: r.Errno, Text: r.Text}
+	}
+	refused := &Refused{Outcome: ipc.Refused, Text: "the helper ended without an answer"}
+	if ended.Signaled() {
+		refused.Text = "the helper was killed: " + ended.Signal().String()
+		switch ended.Signal() {
+		case syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP:
+			refused.Killed = ended.Signal()
+		}
+	}
+	return r, refused
+}
+
+// Running waits until the command has replaced the helper, or could not.
+func (c *Cmd) Running() error {
+	r, err := receive(c.socket)
+	if err != nil {
+		return nil // end of file: the socket closed itself at execve
+	}
+	c.reap()
+	return &Refused{Outcome: r.Outcome, Errno: r.Errno, Text: r.Text}
+}
+
+// Wait waits for the command to end. stopped, if not nil, is called when it
+// stops, and the command is continued when it returns.
+func (c *Cmd) Wait(stopped func()) (syscall.WaitStatus, error) {
+	for stopped != nil && c.wait(wExited|wStopped|wNoWait) == cldStopped {
+		// A shell that stops and continues us both does so one by one.
+		syscall.Nanosleep(&syscall.Timespec{Nsec: 10e6}, nil)
+		if c.wait(wStopped|wNoWait|wNoHang) != cldStopped {
+			continue
+		}
+		stopped()
+		c.wait(wStopped | wNoHang)
+		// SIGCONT may be sent to anybody in the session (kill(2)).
+		syscall.Kill(c.pid, syscall.SIGCONT)
+	}
+	status, err := c.reap()
+	c.relay.drain()
+	if err != nil {
+		return status, failed("cannot wait for the command", err)
+	}
+	// What stands in the socket is why execve failed; nothing: it ran.
+	syscall.SetNonblock(c.socket, true)
+	if r, err := receive(c.socket); err == nil {
+		return status, &Refused{Outcome: r.Outcome, Errno: r.Errno, Text: r.Text}
+	}
+	return status, nil
+}
+
+// Values of waitid(2).
+const (
+	wStopped   = 2
+	wExited    = 4
+	wNoHang    = 1
+	wNoWait    = 0x01000000
+	cldStopped = 5
+)
+
+// wait is waitid(2) for the command; it returns si_code, 0 where there is nothing.
+func (c *Cmd) wait(options uintptr) int32 {
+	const pPID = 1
+	var info [128]byte // siginfo_t: si_code is the third int
+	for {
+		_, _, errno := syscall.Syscall6(syscall.SYS_WAITID, pPID, uintptr(c.pid), uintptr(unsafe.Pointer(&info)), options, 0, 0)
+		if errno == syscall.EINTR {
+			continue
+		}
+		if errno != 0 {
+			return 0
+		}
+		return *(*int32)(unsafe.Pointer(&info[8]))
+	}
+}
+
+func (c *Cmd) reap() (status syscall.WaitStatus, err error) {
+	for {
+		_, err = syscall.Wait4(c.pid, &status, 0, nil)
+		if err != syscall.EINTR {
+			c.reaped.Store(true)
+			return status, err
+		}
+	}
+}
+
+// Signal has the kernel send sig to the command, whatever its uid: it writes to
+// the pipe whose signal the helper directed to itself. Before the helper did so,
+// nothing happens.
+func (c *Cmd) Signal(sig syscall.Signal) error {
+	if c.reaped.Load() {
+		return syscall.ESRCH
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	const fSetSig = 10
+	set := func(sig syscall.Signal) error {
+		if _, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(c.signal[0]), fSetSig, uintptr(sig)); errno != 0 {
+			return errno
+		}
+		return nil
+	}
+	if err := set(sig); err != nil {
+		return err
+	}
+	b := []byte{0}
+	_, err := syscall.Write(c.signal[1], b)
+	if err == nil {
+		_, err = syscall.Read(c.signal[0], b)
+	}
+	if again := set(syscall.SIGKILL); err == nil {
+		err = again
+	}
+	return err
+}
+
+// Ask sends a request other than Run and returns all replies up to the last.
+func Ask(q ipc.Request) ([]ipc.Reply, error) {
+	c := &Cmd{Request: q, Stdio: [3]int{0, 1, 2}}
+	if err := c.Start(); err != nil {
+		return nil, err
+	}
+	defer c.reap()
+	var all []ipc.Reply
+	for {
+		r, err := receive(c.socket)
+		if err != nil {
+			return all, &Refused{Outcome: ipc.Refused, Text: "the helper ended without an answer"}
+		}
+		switch r.Outcome {
+		case ipc.Listed:
+			all = append(all, r)
+		case ipc.Explained:
+			return []ipc.Reply{r}, nil
+		case ipc.End:
+			return all, nil
+		default:
+			return all, &Refused{Outcome: r.Outcome, Errno: r.Errno, Text: r.Text}
+		}
+	}
+}
+
+// receive reads one reply; end of file is an error.
+func receive(fd int) (ipc.Reply, error) {
+	b := make([]byte, 4096)
+	for {
+		n, err := peek(fd, b)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil {
+			return ipc.Reply{}, err
+		}
+		if n > len(b) {
+			b = make([]byte, n)
+		}
+		n, _, err = syscall.Recvfrom(fd, b, 0)
+		if err != nil {
+			return ipc.Reply{}, err
+		}
+		if n == 0 {
+			return ipc.Reply{}, syscall.ENODATA
+		}
+		return ipc.DecodeReply(b[:n])
+	}
+}
+
+// peek returns the size of the next packet, which may exceed b.
+func peek(fd int, b []byte) (int, error) {
+	n, _, errno := syscall.Syscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), syscall.MSG_PEEK|syscall.MSG_TRUNC, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}

@@ -1,0 +1,65 @@
+// Jailctl runs permitted commands in jails, as an ordinary user. `run` is here;
+// the other verbs are jailctl-admin's, which this program becomes: what parses
+// policies and draws tables must not be linked into the path of every command.
+//
+// For the same reason this program has no package os: its arguments come from
+// the entry point.
+package main
+
+import (
+	"syscall"
+	"unsafe"
+
+	"jailctl/internal/paths"
+)
+
+// What the assembly entry point leaves and uses.
+var (
+	stack unsafe.Pointer // where argc stands, argv behind it; nil: linked without -E main.entry
+	// relayed is the set of signals that are passed on to the command: HUP, INT,
+	// QUIT, USR1, USR2 and TERM.
+	relayed uint64 = 1<<(syscall.SIGHUP-1) | 1<<(syscall.SIGINT-1) | 1<<(syscall.SIGQUIT-1) |
+		1<<(syscall.SIGUSR1-1) | 1<<(syscall.SIGUSR2-1) | 1<<(syscall.SIGTERM-1)
+)
+
+// entry is in entry_GOARCH.s. It is never called; the kernel jumps to it.
+func entry()
+
+func main() {
+	args := arguments()
+	if len(args) > 1 && args[1] == "run" {
+		exit(run(args[2:]))
+	}
+	admin(args)
+}
+
+// admin becomes jailctl-admin with the same arguments and environment.
+func admin(args []string) {
+	if len(args) > 0 {
+		args = args[1:]
+	}
+	setMask(sigUnblock, relayed)
+	path := paths.Libexec + "/jailctl-admin"
+	err := syscall.Exec(path, append([]string{"jailctl"}, args...), syscall.Environ())
+	say("cannot start " + path + ": " + err.Error())
+	exit(2)
+}
+
+// arguments returns argv.
+func arguments() []string {
+	if stack == nil {
+		say("internal error: linked without its entry point; build it with make")
+		exit(unusable)
+	}
+	argc := *(*int)(stack)
+	argv := unsafe.Slice((**byte)(unsafe.Add(stack, 8)), argc)
+	args := make([]string, argc)
+	for i, p := range argv {
+		n := 0
+		for *(*byte)(unsafe.Add(unsafe.Pointer(p), n)) != 0 {
+			n++
+		}
+		args[i] = unsafe.String(p, n)
+	}
+	return args
+}
