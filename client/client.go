@@ -278,12 +278,18 @@ func Ask(q ipc.Request) ([]ipc.Reply, error) {
 	}
 }
 
-// receive reads one reply; end of file is an error.
+// receive reads one reply; end of file is an error. A helper that refuses before
+// it reads the request leaves ECONNRESET ahead of its answer (unix(7)), once.
 func receive(fd int) (ipc.Reply, error) {
 	b := make([]byte, 4096)
+	reset := false
 	for {
 		n, err := peek(fd, b)
 		if err == syscall.EINTR {
+			continue
+		}
+		if err == syscall.ECONNRESET && !reset {
+			reset = true
 			continue
 		}
 		if err != nil {

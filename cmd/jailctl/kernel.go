@@ -9,7 +9,7 @@ import (
 	"jailctl/client"
 )
 
-// Values of rt_sigprocmask(2), sigaction(2), signalfd(2).
+// Values of rt_sigprocmask(2) and sigaction(2).
 const (
 	sigUnblock = 1
 	siKernel   = 0x80 // si_code of a signal that the kernel, so the terminal, sent
@@ -31,14 +31,66 @@ func setMask(how uintptr, set uint64) {
 	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, how, uintptr(unsafe.Pointer(&set)), 0, 8, 0, 0)
 }
 
-// signalFD returns the descriptor from which the signals that the entry point
-// blocked are read.
-func signalFD() (int, error) {
-	fd, _, errno := syscall.RawSyscall6(syscall.SYS_SIGNALFD4, ^uintptr(0), uintptr(unsafe.Pointer(&relayed)), 8, syscall.O_CLOEXEC, 0, 0)
+// relayed are the signals that are passed on to the command.
+var relayed = [...]syscall.Signal{
+	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTERM,
+}
+
+// noteFD is where the signal handler writes; -1: nowhere.
+var noteFD int32 = -1
+
+// handlers returns the signal handler, in entry_GOARCH.s, and its way back.
+func handlers() (handler, restorer uintptr)
+
+// sigaction is the kernel's struct of rt_sigaction(2), alike on amd64 and arm64.
+type sigaction struct {
+	handler, flags, restorer uintptr
+	mask                     uint64
+}
+
+func rtSigaction(sig syscall.Signal, act, old *sigaction) error {
+	_, _, errno := syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(act)), uintptr(unsafe.Pointer(old)), 8, 0, 0)
 	if errno != 0 {
-		return -1, errno
+		return errno
 	}
-	return int(fd), nil
+	return nil
+}
+
+// signalFD takes the relayed signals from the Go runtime, which does not say who
+// sent one, and returns the descriptor from which they are read. One that the
+// caller ignores, as nohup(1) has it, stays ignored.
+func signalFD() (int, error) {
+	var p [2]int
+	if err := syscall.Pipe2(p[:], syscall.O_CLOEXEC); err != nil {
+		return -1, err
+	}
+	// A full pipe must not hold the handler; the reader waits.
+	if err := syscall.SetNonblock(p[1], true); err != nil {
+		return -1, err
+	}
+	noteFD = int32(p[1])
+	const (
+		saSigInfo  = 0x4
+		saRestorer = 0x04000000
+		saOnStack  = 0x08000000 // Go's threads have small stacks
+		saRestart  = 0x10000000
+		ignored    = 1
+	)
+	act := sigaction{flags: saSigInfo | saRestorer | saOnStack | saRestart, mask: 1<<64 - 1}
+	act.handler, act.restorer = handlers()
+	for _, sig := range relayed {
+		var old sigaction
+		if err := rtSigaction(sig, nil, &old); err != nil {
+			return -1, err
+		}
+		if old.handler == ignored {
+			continue
+		}
+		if err := rtSigaction(sig, &act, nil); err != nil {
+			return -1, err
+		}
+	}
+	return p[0], nil
 }
 
 // watch passes signals on to the command. One that the terminal sent went to the
@@ -47,7 +99,7 @@ func signalFD() (int, error) {
 // Before the command starts there is nobody to pass it to, and nothing that our
 // death would leave behind.
 func watch(cmd *client.Cmd, fd int, granted *atomic.Bool) {
-	var info [128]byte // struct signalfd_siginfo: signo, errno, code
+	var info [16]byte // the head of a siginfo_t
 	for {
 		n, err := syscall.Read(fd, info[:])
 		if err == syscall.EINTR {
@@ -56,15 +108,19 @@ func watch(cmd *client.Cmd, fd int, granted *atomic.Bool) {
 		if err != nil || n < len(info) {
 			return
 		}
-		signo := syscall.Signal(*(*uint32)(unsafe.Pointer(&info[0])))
+		signo := syscall.Signal(*(*int32)(unsafe.Pointer(&info[0])))
 		code := *(*int32)(unsafe.Pointer(&info[8]))
-		switch {
-		case code == siKernel && signo != syscall.SIGTERM:
-		case !granted.Load():
-			die(signo)
-		default:
-			cmd.Signal(signo)
+		if code == siKernel && signo != syscall.SIGTERM {
+			continue
 		}
+		// The command may run before we have read that it does.
+		for i := 0; i < 50 && !granted.Load(); i++ {
+			syscall.Nanosleep(&syscall.Timespec{Nsec: 1e6}, nil)
+		}
+		if !granted.Load() {
+			die(signo)
+		}
+		cmd.Signal(signo)
 	}
 }
 
@@ -73,8 +129,7 @@ func watch(cmd *client.Cmd, fd int, granted *atomic.Bool) {
 func die(sig syscall.Signal) {
 	// The command may have left a core; one of ours would tell nothing.
 	syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
-	var dfl [4]uint64 // struct sigaction: SIG_DFL, no flags, no mask
-	syscall.RawSyscall6(syscall.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&dfl)), 0, 8, 0, 0)
+	rtSigaction(sig, &sigaction{}, nil)
 	setMask(sigUnblock, 1<<(sig-1))
 	tid, _, _ := syscall.RawSyscall(syscall.SYS_GETTID, 0, 0, 0)
 	syscall.RawSyscall(syscall.SYS_TGKILL, uintptr(syscall.Getpid()), tid, uintptr(sig))

@@ -13,14 +13,9 @@ import (
 	"jailctl/internal/paths"
 )
 
-// What the assembly entry point leaves and uses.
-var (
-	stack unsafe.Pointer // where argc stands, argv behind it; nil: linked without -E main.entry
-	// relayed is the set of signals that are passed on to the command: HUP, INT,
-	// QUIT, USR1, USR2 and TERM.
-	relayed uint64 = 1<<(syscall.SIGHUP-1) | 1<<(syscall.SIGINT-1) | 1<<(syscall.SIGQUIT-1) |
-		1<<(syscall.SIGUSR1-1) | 1<<(syscall.SIGUSR2-1) | 1<<(syscall.SIGTERM-1)
-)
+// stack is where the kernel put argc and argv, noted by the assembly entry point;
+// nil: linked without -E main.entry.
+var stack unsafe.Pointer
 
 // entry is in entry_GOARCH.s. It is never called; the kernel jumps to it.
 func entry()
@@ -38,7 +33,6 @@ func admin(args []string) {
 	if len(args) > 0 {
 		args = args[1:]
 	}
-	setMask(sigUnblock, relayed)
 	path := paths.Libexec + "/jailctl-admin"
 	err := syscall.Exec(path, append([]string{"jailctl"}, args...), syscall.Environ())
 	say("cannot start " + path + ": " + err.Error())

@@ -1,0 +1,310 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/rogpeppe/go-internal/diff"
+	"github.com/spf13/cobra"
+
+	"jailctl/internal/paths"
+	"jailctl/internal/safepath"
+	"jailctl/policy/source"
+)
+
+func (p *program) policyCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "policy check|fmt|edit",
+		Short: "check, format and edit policies",
+		Long: fmt.Sprintf(`Check, format and edit policies.
+
+The policy of jail NAME is %s, in
+protobuf text format; jailctl-policy(5) describes it.`, paths.Policy("NAME")),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usage("policy does nothing by itself", "use policy check, policy fmt or policy edit")
+			}
+			return usage(fmt.Sprintf("unknown verb %q", "policy "+args[0]), "use policy check, policy fmt or policy edit")
+		},
+	}
+	check := &cobra.Command{
+		Use:   "check [FILE|NAME]...",
+		Short: "find the mistakes in policies; without argument, in all that are installed",
+		Long: `Find all mistakes in policies and say what to write instead. A NAME is a jail
+whose policy is installed; what has a slash or ends in .txtpb is a FILE. Without
+argument all installed policies are checked. Nothing is put in force.`,
+		Args: arguments(0, -1),
+		RunE: func(_ *cobra.Command, args []string) error { return p.check(args) },
+	}
+	var showDiff bool
+	format := &cobra.Command{
+		Use:   "fmt [-d] FILE...",
+		Short: "lay policies out in the usual way; comments stay",
+		Args:  arguments(1, -1),
+		RunE:  func(_ *cobra.Command, files []string) error { return p.format(files, showDiff) },
+	}
+	format.Flags().BoolVarP(&showDiff, "diff", "d", false, "print what would change and write nothing; exit status 1 if there is anything")
+	edit := &cobra.Command{
+		Use:   "edit NAME",
+		Short: "edit a policy, check it, put it in force",
+		Long: `Edit a copy of the policy of jail NAME with $VISUAL, $EDITOR or vi; check it;
+and only without mistakes install it and put it in force. A policy that is not
+there yet begins with an example.`,
+		Args:              arguments(1, 1),
+		ValidArgsFunction: p.completeName,
+		RunE:              func(_ *cobra.Command, args []string) error { return p.edit(args[0]) },
+	}
+	for _, c := range []*cobra.Command{check, format, edit} {
+		c.DisableFlagsInUseLine = true
+		cmd.AddCommand(c)
+	}
+	return cmd
+}
+
+func (p *program) check(args []string) error {
+	if len(args) == 0 {
+		names, err := policyNames()
+		if err != nil {
+			return cannot("run it as root, or name a file", "check the installed policies: %w", err)
+		}
+		for _, name := range names {
+			args = append(args, paths.Policy(name))
+		}
+	}
+	status := statusYes
+	for _, arg := range args {
+		file, text, err := p.policyText(arg)
+		if err != nil {
+			status = statusTrouble
+			p.fail(err)
+			continue
+		}
+		_, problems := source.Check(file, text, p.names)
+		for _, problem := range problems {
+			p.finding(problem)
+		}
+		if len(problems) > 0 {
+			status = max(status, statusNo)
+			p.say("", "%s in %s", count(len(problems), "mistake"), file)
+		} else {
+			p.print("%s: no mistakes", file)
+		}
+	}
+	return told(status)
+}
+
+// policyText reads the policy that a FILE or NAME on the command line means. An
+// installed one is refused where the helper would refuse it.
+func (p *program) policyText(arg string) (file string, text []byte, err error) {
+	name := arg
+	if strings.Contains(arg, "/") || strings.HasSuffix(arg, source.Suffix) {
+		base := strings.TrimSuffix(filepath.Base(arg), source.Suffix)
+		if arg != paths.Policy(base) {
+			text, err = readFile(arg)
+			return arg, text, err
+		}
+		name = base
+	} else if !source.ValidName(name) {
+		return arg, nil, cannot("a file has a slash in it or ends in "+source.Suffix, "check %q: neither a file nor the name of a jail", arg)
+	}
+	text, err = p.read(paths.Policy(name), source.MaxText)
+	if err != nil {
+		err = p.unreadable("check", name, err)
+	}
+	return paths.Policy(name), text, err
+}
+
+// readFile reads a file of the user's choice, and no more than tells that it is
+// too large.
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, cannot("", "read a policy: %w", err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, source.MaxText+1))
+	if err != nil {
+		return nil, cannot("", "read a policy: %w", err)
+	}
+	return text, nil
+}
+
+func (p *program) format(files []string, showDiff bool) error {
+	status := statusYes
+	for _, file := range files {
+		differs, err := p.formatOne(file, showDiff)
+		if err != nil {
+			status = statusTrouble
+			p.fail(err)
+		} else if differs && showDiff {
+			status = max(status, statusNo)
+		}
+	}
+	return told(status)
+}
+
+func (p *program) formatOne(file string, showDiff bool) (differs bool, err error) {
+	text, err := readFile(file)
+	if err != nil {
+		return false, err
+	}
+	if len(text) > source.MaxText {
+		return false, cannot("", "format %q: it has more than %d bytes", file, source.MaxText)
+	}
+	out, err := source.Format(text)
+	if err != nil {
+		return false, cannot("jailctl policy check finds all mistakes", "format %s:%w", file, err)
+	}
+	if bytes.Equal(text, out) {
+		return false, nil
+	}
+	if showDiff {
+		p.write(diff.Diff(file, text, file+" formatted", out))
+		return true, nil
+	}
+	// A link stays a link: what it leads to is replaced.
+	target, err := filepath.EvalSymlinks(file)
+	if err != nil {
+		return true, cannot("", "format %q: %w", file, err)
+	}
+	info, err := os.Stat(target)
+	if err != nil {
+		return true, cannot("", "format %q: %w", file, err)
+	}
+	if err := replace(target, out, info.Mode().Perm(), info); err != nil {
+		return true, cannot("", "format %q: %w", file, err)
+	}
+	if name := strings.TrimSuffix(filepath.Base(target), source.Suffix); target == paths.Policy(name) {
+		p.say("put it in force again with: jailctl apply "+name, "every run in %s is denied until the new layout is applied", name)
+	}
+	return true, nil
+}
+
+// example is what a new policy begins with. It has mistakes until it is filled in.
+const example = `# proto-file: proto/policy.proto
+# proto-message: Jail
+description: ""
+root: "/srv/jails/%s"
+
+# The first rule that matches caller and command decides. No rule matches: denied.
+rules {
+  users: ""                           # names or numbers; "*" is everyone
+  commands { path: "/usr/bin/" }      # without commands: any
+  run_as { user: "" }                 # a user with few rights, best one for this jail
+}
+`
+
+// edit is what visudo(8) is for sudoers.
+func (p *program) edit(name string) error {
+	if !p.root {
+		return cannot("run it as root", "edit the policy of %q: only root may", name)
+	}
+	if !source.ValidName(name) {
+		return cannot("a name is up to 63 of a-z 0-9 _ . -, a letter or digit first", "edit %q: not a jail's name", name)
+	}
+	path := paths.Policy(name)
+	before, err := p.read(path, source.MaxText)
+	isNew := errors.Is(err, safepath.ErrNotExist)
+	if err != nil && !isNew {
+		return p.unreadable("edit", name, err)
+	}
+	begin := before
+	if isNew {
+		begin = fmt.Appendf(nil, example, name)
+	}
+	draft, err := draftOf(path, begin)
+	if err != nil {
+		return cannot("", "edit %s: %w", name, err)
+	}
+	keep := false
+	defer func() {
+		if !keep {
+			os.Remove(draft)
+		}
+	}()
+	text, err := p.compose(path, draft)
+	if err != nil {
+		return err
+	}
+	if text == nil || bytes.Equal(text, begin) {
+		p.print("%s: not changed", path)
+		return nil
+	}
+	now, err := p.read(path, source.MaxText)
+	if isNew != (err != nil) || !bytes.Equal(now, before) {
+		keep = true
+		return cannot("your text is in "+draft, "install %q: somebody changed it meanwhile", path)
+	}
+	mode := fs.FileMode(0o644)
+	if info, err := os.Stat(path); err == nil {
+		mode = info.Mode().Perm()
+	}
+	if err := replace(path, text, mode, nil); err != nil {
+		keep = true
+		return cannot("your text is in "+draft, "install %q: %w", path, err)
+	}
+	return p.apply([]string{name}, false)
+}
+
+// draftOf makes the copy that is edited, beside the policy, where only root may
+// write; its name keeps the suffix that editors know.
+func draftOf(path string, text []byte) (string, error) {
+	name := strings.TrimSuffix(filepath.Base(path), source.Suffix)
+	f, err := os.CreateTemp(filepath.Dir(path), "."+name+"-*"+source.Suffix)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	_, err = f.Write(text)
+	return f.Name(), err
+}
+
+// compose has the user edit the draft of a policy until it has no mistakes. No
+// text means that the user gave up.
+func (p *program) compose(path, draft string) ([]byte, error) {
+	for {
+		if err := p.editor(draft); err != nil {
+			return nil, cannot("set VISUAL or EDITOR to an editor; the policy stays as it was", "edit: %w", err)
+		}
+		text, err := readFile(draft)
+		if err != nil {
+			return nil, err
+		}
+		_, problems := source.Check(path, text, p.names)
+		if len(problems) == 0 {
+			return text, nil
+		}
+		for _, problem := range problems {
+			p.finding(problem)
+		}
+		for again := false; !again; {
+			answer, ok := p.ask(count(len(problems), "mistake") + "; e: edit again, x: leave the policy as it was?")
+			switch {
+			case answer == "e":
+				again = true
+			case answer == "x" || !ok:
+				return nil, nil
+			}
+		}
+	}
+}
+
+// editor starts the user's editor, which may be a command with options.
+func (p *program) editor(file string) error {
+	command := "vi"
+	for _, name := range []string{"EDITOR", "VISUAL"} {
+		if value := os.Getenv(name); value != "" {
+			command = value
+		}
+	}
+	cmd := exec.Command("/bin/sh", "-c", command+` "$1"`, "sh", file)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	return cmd.Run()
+}

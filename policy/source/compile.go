@@ -1,0 +1,386 @@
+package source
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"jailctl/proto/jailpb"
+)
+
+const (
+	defaultPath  = "/usr/local/bin:/usr/bin:/bin"
+	defaultUmask = 0o022
+	// noID is what the kernel takes for "leave as it is" where an id is expected.
+	noID = math.MaxUint32
+	// maxWall is 100 years: more would overflow what a client computes with.
+	maxWall = 100 * 366 * 24 * 3600
+)
+
+// compile checks what the policy says and makes the compiled form of it. Where
+// it notes a problem the form is of no use; it goes on to find the others.
+func (c *checker) compile(name string, jail *jailpb.Jail) *jailpb.Compiled {
+	out := &jailpb.Compiled{
+		Version:          version,
+		Name:             name,
+		Source:           c.text,
+		Description:      jail.Description,
+		Root:             jail.Root,
+		DefaultCommand:   jail.DefaultCommand,
+		Path:             defaultPath,
+		WorkingDirectory: "/",
+		Umask:            defaultUmask,
+		AuditRequired:    jail.AuditRequired,
+		End:              end,
+	}
+	for _, r := range jail.Description {
+		if !unicode.IsPrint(r) {
+			c.problem(c.at(jail, "description", 0), "write one line of printable text", "description holds %q", string(r))
+			break
+		}
+	}
+	switch {
+	case jail.Root == "/":
+		c.problem(c.at(jail, "root", 0), "name a directory that holds the jail alone", `root cannot be "/"`)
+	case jail.Root != "":
+		c.absolute(jail, "root", jail.Root, "the host")
+	case !c.has(jail, "root"):
+		c.problem(0, fmt.Sprintf(`write root: "/srv/jails/%s", or where the jail is`, name), "there is no root")
+	}
+	if jail.DefaultCommand != "" {
+		c.absolute(jail, "default_command", jail.DefaultCommand, "the jail")
+	}
+	if jail.WorkingDirectory != "" {
+		c.absolute(jail, "working_directory", jail.WorkingDirectory, "the jail")
+		out.WorkingDirectory = jail.WorkingDirectory
+	}
+	if jail.Umask != nil {
+		out.Umask = c.umask(jail)
+	}
+	if len(jail.Rules) == 0 && !c.has(jail, "rules") {
+		c.problem(0, "write rules { ... }: who may run what as whom", "there are no rules, so nobody may run anything")
+	}
+	for _, rule := range jail.Rules {
+		out.Rules = append(out.Rules, c.rule(rule))
+	}
+	c.environment(jail.GetEnvironment(), out)
+	c.limits(jail.GetLimits(), out)
+	return out
+}
+
+// absolute notes a path that is not absolute, clean and free of control characters.
+func (c *checker) absolute(m proto.Message, field, p, inside string) {
+	at := c.at(m, field, 0)
+	switch {
+	case strings.ContainsFunc(p, unicode.IsControl):
+		c.problem(at, "use a path without them", "%s %q holds control characters", field, p)
+	case !path.IsAbs(p):
+		c.problem(at, fmt.Sprintf("write it from the / of %s", inside), "%s %q is not an absolute path", field, p)
+	case path.Clean(p) != p:
+		c.problem(at, fmt.Sprintf("write %q", path.Clean(p)), "%s %q has an element too many", field, p)
+	}
+}
+
+func (c *checker) umask(jail *jailpb.Jail) uint32 {
+	umask, at := jail.GetUmask(), c.at(jail, "umask", 0)
+	raw := c.raw[place{jail, "umask", 0}]
+	switch {
+	case umask > 0o777:
+		c.problem(at, "write one from 0 to 0777", "umask %s is more than 0777", raw)
+	case raw[0] != '0':
+		// 77 for 077 would open what was meant to be closed.
+		c.problem(at, fmt.Sprintf("write 0%s, or 0%o for that number", raw, umask), "umask %s has no leading 0, so it is decimal", raw)
+	}
+	return umask
+}
+
+func (c *checker) rule(rule *jailpb.Rule) *jailpb.CompiledRule {
+	out := &jailpb.CompiledRule{Line: uint32(c.line(c.at(rule, "", 0))), Deny: rule.Deny}
+	if !c.has(rule, "users") && !c.has(rule, "groups") {
+		c.problem(c.at(rule, "", 0), `write users: "NAME" or groups: "NAME"; "*" is everyone`, "the rule is for nobody")
+	}
+	var callers []User
+	for i, name := range rule.Users {
+		if name == "*" {
+			out.Everyone = true
+		} else if u, ok := c.user(c.at(rule, "users", i), name); ok {
+			callers = append(callers, u)
+			out.Users = append(out.Users, compiledUser(u))
+		}
+	}
+	for i, name := range rule.Groups {
+		if name == "*" {
+			out.Everyone = true
+		} else if gid, _, ok := c.group(c.at(rule, "groups", i), name); ok {
+			out.Groups = append(out.Groups, gid)
+		}
+	}
+	for _, command := range rule.Commands {
+		out.Commands = append(out.Commands, c.command(command))
+	}
+	switch run := rule.RunAs; {
+	case rule.Deny && c.has(rule, "run_as"):
+		c.problem(c.at(rule, "run_as", 0), "remove run_as, or remove deny", "a rule that denies has no run_as")
+	case rule.Deny:
+	case run != nil:
+		c.target(run, out)
+		if run.Caller {
+			c.rootCallers(rule, callers)
+		}
+	case !c.has(rule, "run_as"):
+		c.problem(c.at(rule, "", 0), `write run_as { user: "NAME" } or run_as { caller: true }, or deny: true`,
+			"the rule does not say whom the command runs as")
+	}
+	if rule.NotAfter != "" {
+		out.NotAfter = c.notAfter(rule)
+	}
+	return out
+}
+
+func compiledUser(u User) *jailpb.CompiledUser {
+	return &jailpb.CompiledUser{Uid: u.UID, Name: u.Name, Home: u.Home, Shell: u.Shell}
+}
+
+func (c *checker) command(command *jailpb.Command) *jailpb.CompiledCommand {
+	out := &jailpb.CompiledCommand{Path: command.Path, HasArgs: command.NoArgs || len(command.Args) > 0}
+	switch {
+	case command.Path == "/":
+		c.problem(c.at(command, "path", 0), "name a program", `path "/" is a directory`)
+	case command.Path != "":
+		c.absolute(command, "path", command.Path, "the jail")
+	case !c.has(command, "path"):
+		c.problem(c.at(command, "", 0), `write path: "/usr/bin/program"`, "the command has no path")
+	}
+	if command.NoArgs && c.has(command, "args") {
+		c.problem(c.at(command, "no_args", 0), "remove one of the two", "no_args contradicts args")
+	}
+	for i, arg := range command.Args {
+		switch {
+		case arg != "*":
+			out.Args = append(out.Args, []byte(arg))
+		case i == len(command.Args)-1:
+			out.AnyRest = true
+		default:
+			c.problem(c.at(command, "args", i), `write one commands { } for each wording; "*" stands last, for any rest`,
+				`"*" is not the last of args`)
+		}
+	}
+	return out
+}
+
+// target checks run_as and writes it to out.
+func (c *checker) target(run *jailpb.RunAs, out *jailpb.CompiledRule) {
+	if run.Caller {
+		out.Caller = true
+		for _, field := range []string{"user", "group", "groups"} {
+			if c.has(run, field) {
+				c.problem(c.at(run, field, 0), "remove one of the two", "%s contradicts caller: the caller brings user and group, and no others", field)
+			}
+		}
+		return
+	}
+	if !c.has(run, "user") {
+		c.problem(c.at(run, "", 0), `write user: "NAME", or caller: true alone`, "run_as names no user")
+	}
+	var user User
+	known := false
+	if run.User != "" {
+		at := c.at(run, "user", 0)
+		if user, known = c.user(at, run.User); known {
+			out.User = compiledUser(user)
+			if user.UID == 0 {
+				c.problem(at, "name a user with few rights, best one for this jail", "user %q is uid 0: root leaves any chroot", run.User)
+				known = false // the primary group is part of the same mistake
+			}
+		}
+	}
+	switch {
+	case run.Group != "":
+		at := c.at(run, "group", 0)
+		if gid, name, ok := c.group(at, run.Group); ok {
+			out.Gid, out.GroupName = gid, name
+			c.notRootGroup(at, gid, "group %q is gid 0", run.Group)
+		}
+	case known && !c.has(run, "group") && user.Name == "":
+		c.problem(c.at(run, "user", 0), `write group: "NAME" beside it`, "user %s has no account, hence no primary group", run.User)
+	case known && !c.has(run, "group"):
+		out.Gid = user.GID
+		if _, name, err := c.names.Group(strconv.FormatUint(uint64(user.GID), 10)); err == nil {
+			out.GroupName = name
+		}
+		c.notRootGroup(c.at(run, "user", 0), user.GID, "the primary group of user %q is gid 0", run.User)
+	}
+	for i, group := range run.Groups {
+		at := c.at(run, "groups", i)
+		if gid, _, ok := c.group(at, group); ok {
+			c.notRootGroup(at, gid, "group %q is gid 0", group)
+			if !slices.Contains(out.TargetGroups, gid) {
+				out.TargetGroups = append(out.TargetGroups, gid)
+			}
+		}
+	}
+}
+
+func (c *checker) notRootGroup(at int, gid uint32, format, name string) {
+	if gid == 0 {
+		c.problem(at, "name a group with few rights", format, name)
+	}
+}
+
+// rootCallers notes the named callers who could not be their own target.
+func (c *checker) rootCallers(rule *jailpb.Rule, callers []User) {
+	for _, u := range callers {
+		switch i := slices.Index(rule.Users, u.Written); {
+		case u.UID == 0:
+			c.problem(c.at(rule, "users", i), "remove the user, or name another target", "with caller: true user %q would run as uid 0", u.Written)
+		case u.Name != "" && u.GID == 0:
+			c.problem(c.at(rule, "users", i), "remove the user, or name another target", "with caller: true user %q would run as gid 0", u.Written)
+		}
+	}
+}
+
+// notAfter is the first second at which the rule no longer holds.
+func (c *checker) notAfter(rule *jailpb.Rule) uint64 {
+	at := c.at(rule, "not_after", 0)
+	t, err := time.Parse(time.DateOnly, rule.NotAfter)
+	if err == nil {
+		t = t.AddDate(0, 0, 1)
+	} else if t, err = time.Parse(time.RFC3339, rule.NotAfter); err != nil || t.Nanosecond() != 0 {
+		c.problem(at, `write a day, "2027-01-31", or an instant, "2027-01-31T18:00:00Z"`, "not_after %q is neither day nor instant", rule.NotAfter)
+		return 0
+	}
+	if t.Unix() <= 0 {
+		// 0 would be "for ever" to the helper.
+		c.problem(at, "write a later day, or deny: true", "not_after %q is before 1970", rule.NotAfter)
+		return 0
+	}
+	return uint64(t.Unix())
+}
+
+var (
+	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	keepName     = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*\*?$`)
+)
+
+func (c *checker) environment(env *jailpb.Environment, out *jailpb.Compiled) {
+	for i, name := range env.GetKeep() {
+		if !keepName.MatchString(name) {
+			c.problem(c.at(env, "keep", i), `write letters, digits and _, no digit first; "*" may end it`, "keep %q is no variable's name", name)
+		}
+		out.Keep = append(out.Keep, name)
+	}
+	lines := map[string]int{}
+	for _, v := range env.GetSet() {
+		at := c.at(v, "name", 0)
+		if v.Name == "" {
+			if !c.has(v, "name") {
+				c.problem(at, `write name: "NAME"`, "the variable has no name")
+			}
+			continue
+		}
+		if !variableName.MatchString(v.Name) {
+			c.problem(at, "write letters, digits and _, no digit first", "set %q is no variable's name", v.Name)
+		}
+		if line, again := lines[v.Name]; again {
+			c.problem(at, "keep one of the two", "%s is set in line %d already", v.Name, line)
+		}
+		lines[v.Name] = c.line(at)
+		out.Set = append(out.Set, []byte(v.Name+"="+v.Value))
+		if v.Name == "PATH" {
+			out.Path = v.Value
+			c.searchPath(v)
+		}
+	}
+}
+
+// searchPath refuses what would make the working directory part of PATH.
+func (c *checker) searchPath(v *jailpb.Variable) {
+	for dir := range strings.SplitSeq(v.Value, ":") {
+		if !path.IsAbs(dir) || path.Clean(dir) != dir {
+			c.problem(c.at(v, "value", 0), "write absolute directories of the jail with : between them", "PATH has the element %q", dir)
+		}
+	}
+}
+
+func (c *checker) limits(l *jailpb.Limits, out *jailpb.Compiled) {
+	if l == nil {
+		l = &jailpb.Limits{}
+	}
+	// No core file unless asked for: it would hold what the program had read.
+	core := l.Core
+	if core == nil {
+		core = proto.Uint64(0)
+	}
+	for _, limit := range []struct {
+		field    string
+		resource uint32
+		value    *uint64
+		least    uint64 // with less no command can start
+	}{
+		{"open_files", unix.RLIMIT_NOFILE, l.OpenFiles, 8},
+		{"processes", unix.RLIMIT_NPROC, l.Processes, 1},
+		{"address_space", unix.RLIMIT_AS, l.AddressSpace, 1 << 20},
+		{"file_size", unix.RLIMIT_FSIZE, l.FileSize, 0},
+		{"cpu_seconds", unix.RLIMIT_CPU, l.CpuSeconds, 1},
+		{"core", unix.RLIMIT_CORE, core, 0},
+	} {
+		if limit.value == nil {
+			continue
+		}
+		if *limit.value < limit.least {
+			c.problem(c.at(l, limit.field, 0), fmt.Sprintf("write at least %d, or remove it", limit.least),
+				"with %s %d no command can start", limit.field, *limit.value)
+		}
+		out.Limits = append(out.Limits, &jailpb.CompiledLimit{Resource: limit.resource, Value: *limit.value})
+	}
+	if l.WallSeconds != nil && (*l.WallSeconds == 0 || *l.WallSeconds > maxWall) {
+		c.problem(c.at(l, "wall_seconds", 0), fmt.Sprintf("write a number from 1 to %d, or remove it", maxWall),
+			"wall_seconds cannot be %d", *l.WallSeconds)
+	}
+	out.WallSeconds = l.GetWallSeconds()
+}
+
+// user looks up a user; where that fails it notes why.
+func (c *checker) user(at int, name string) (User, bool) {
+	u, err := User{}, validName(name)
+	if err == nil {
+		u, err = c.names.User(name)
+	}
+	u.Written = name
+	return u, c.found(at, "user", name, u.UID, err)
+}
+
+// group looks up a group; where that fails it notes why.
+func (c *checker) group(at int, name string) (gid uint32, found string, ok bool) {
+	err := validName(name)
+	if err == nil {
+		gid, found, err = c.names.Group(name)
+	}
+	return gid, found, c.found(at, "group", name, gid, err)
+}
+
+func (c *checker) found(at int, kind, name string, id uint32, err error) bool {
+	switch {
+	case errors.Is(err, errName):
+		c.problem(at, "write a name, or a number from 0 to 4294967294", "%q is no name of a %s", name, kind)
+	case errors.Is(err, ErrUnknown):
+		c.problem(at, "correct the name, or create it first", "there is no %s %q on this host", kind, name)
+	case err != nil:
+		c.problem(at, "mend the name service, or write the number", "cannot look up %s %q: %v", kind, name, err)
+	case id == noID:
+		c.problem(at, "write another", "%s %q is 4294967295, which is no id to the kernel", kind, name)
+	default:
+		return true
+	}
+	return false
+}

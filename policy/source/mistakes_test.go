@@ -1,0 +1,210 @@
+package source
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// mistakes has one mistake in each text, and where and how it is told. The file
+// is web.txtpb; a text that has no root or rules of its own gets them, in its
+// last line.
+var mistakes = []struct {
+	name, text, want string
+}{
+	{"unknown field", "\n  roots: 1", `2:3: unknown field roots; write root`},
+	{"unknown field unlike any", "xyzzy { a { b: [1, 2] } }", `1:1: unknown field xyzzy; the fields here are description, root, rules, default_command, environment, working_directory, limits, umask, confine, audit_required`},
+	{"unknown extension", "[a.b]: 1", `1:1: unknown field [a.b]; the fields here are description, root, rules, default_command, environment, working_directory, limits, umask, confine, audit_required`},
+	{"field by number", "2: \"/r\"", `1:1: unknown field 2; the fields here are description, root, rules, default_command, environment, working_directory, limits, umask, confine, audit_required`},
+	{"duplicate scalar", "umask: 022\numask: 022", `2:1: umask stands in line 1 already; keep one of the two`},
+	{"duplicate message", "limits { }\nlimits { }", `2:1: limits stands in line 1 already; keep one of the two`},
+	{"bad bool", "audit_required: maybe", `1:17: audit_required cannot be "maybe"; write audit_required: true or false`},
+	{"quoted number", "umask: \"022\"", `1:8: umask cannot be "022"; write umask: a whole number from 0 to 4294967295, without quotes`},
+	{"negative number", "limits { open_files: -5 }", `1:22: open_files cannot be "-5"; write open_files: a whole number from 0 to 18446744073709551615, without quotes`},
+	{"number too large", "limits { core: 18446744073709551616 }", `1:16: core cannot be "18446744073709551616"; write core: a whole number from 0 to 18446744073709551615, without quotes`},
+	{"fraction", "limits { core: 1.5 }", `1:16: core cannot be "1.5"; write core: a whole number from 0 to 18446744073709551615, without quotes`},
+	{"unquoted text", "default_command: /bin/sh", `1:18: default_command cannot be "/bin/sh"; write default_command: a text in quotes ("...")`},
+	{"bad escape", `description: "a\qb"`, `1:14: description cannot be read: invalid escape code "\\q" in string; write \\ for a backslash, and text in UTF-8`},
+	{"escape to no UTF-8", `description: "a\xff"`, `1:14: description cannot be read: contains invalid UTF-8; write \\ for a backslash, and text in UTF-8`},
+	{"message for a scalar", "umask { }", `1:1: umask has no colon; write umask: and the value`},
+	{"message after a colon for a scalar", "umask: { }", `1:8: umask is a single value; write umask: a whole number from 0 to 4294967295, without quotes`},
+	{"scalar for a message", "limits: 5", `1:9: limits is not a single value; write limits { ... }`},
+	{"list for a single", "umask: [022]", `1:1: umask is one value, not a list; remove the brackets`},
+	{"empty list", "rules { users: \"*\" deny: true commands { path: \"/a\" args: [] } }", `1:53: args is an empty list; write no_args: true to forbid arguments`},
+	{"no colon", "umask 022", `1:1: umask has no colon; write umask: and the value`},
+
+	{"no closing brace", "rules {\n  users: \"*\"\n", `1:7: what is opened here is never closed; write "}" where it ends`},
+	{"brace too many", "umask: 022\n}", `2:1: "}" stands where a field is expected; remove it, or open what it closes`},
+	{"wrong brace", "limits { >", `1:10: ">" stands where a field is expected; remove it, or open what it closes`},
+	{"no closing quote", "description: \"a\nb\"", `1:14: the text in quotes is not closed; write " where it ends, in the same line`},
+	{"no closing bracket", "root: \"/r\" rules [ { }", `1:18: what is opened here is never closed; write "]" where it ends`},
+	{"no comma in a list", "rules { users: [ \"a\" b ] }", `1:22: "b" stands in a list; write "," between two values and "]" after the last`},
+	{"comma at the end of a list", "rules { users: [ \"a\", ] }", `1:23: the list ends after a comma; remove the "," before it`},
+	{"no value", "umask:\n}", `1:1: umask has no value; give it one, or remove it`},
+	{"no field name", "= 5", `1:1: "=" stands where a field is expected; write the name of a field`},
+	{"too deep", strings.Repeat("a {", 40), `1:99: messages are nested more than 32 deep; remove it`},
+	{"NUL in the text", "umask: 022\x00", `1:11: there is a NUL byte here; remove it`},
+	{"byte order mark", "\ufeffumask: 022", `1:1: the file begins with a byte order mark; save it as UTF-8 without one`},
+	{"not UTF-8", "# \u00e9\u00e9\xe9", `1:5: byte 0xe9 is not UTF-8; save the file as UTF-8`},
+	{"too large", strings.Repeat("#", MaxText-42), `1:1: the file has 262145 bytes, more than 262144; split it into several jails`},
+
+	{"too large when compiled", "rules { users: [" + strings.Repeat(`"alice",`, 30000) + `"*"] deny: true }`, `1:1: the compiled form has 1320114 bytes, more than 1048576; name groups in place of users, or split it into several jails`},
+
+	{"no root", "rules { users: \"*\" deny: true }", `1:1: there is no root; write root: "/srv/jails/web", or where the jail is`},
+	{"relative root", `root: "srv"`, `1:7: root "srv" is not an absolute path; write it from the / of the host`},
+	{"root with ..", `root: "/srv/../etc"`, `1:7: root "/srv/../etc" has an element too many; write "/etc"`},
+	{"unclean root", `root: "/srv//web/"`, `1:7: root "/srv//web/" has an element too many; write "/srv/web"`},
+	{"root of the host", `root: "/"`, `1:7: root cannot be "/"; name a directory that holds the jail alone`},
+	{"root with a newline", `root: "/a\nb"`, `1:7: root "/a\nb" holds control characters; use a path without them`},
+	{"empty root", `root: ""`, `1:7: root is empty; remove the field, or write what it should be`},
+	{"NUL in a value", `root: "/srv\0"`, `1:7: root holds a NUL byte; remove it`},
+	{"newline in description", `description: "a\nb"`, `1:14: description holds "\n"; write one line of printable text`},
+	{"relative default command", `default_command: "sh"`, `1:18: default_command "sh" is not an absolute path; write it from the / of the jail`},
+	{"relative working directory", `working_directory: "data"`, `1:20: working_directory "data" is not an absolute path; write it from the / of the jail`},
+	{"umask too large", `umask: 01000`, `1:8: umask 01000 is more than 0777; write one from 0 to 0777`},
+	{"decimal umask", `umask: 77`, `1:8: umask 77 has no leading 0, so it is decimal; write 077, or 0115 for that number`},
+	{"confine", `confine { network: true }`, `1:1: this version cannot enforce confine; remove it`},
+	{"confine in a rule", `rules { users: "*" deny: true confine { promises: "stdio" } }`, `1:31: this version cannot enforce confine; remove it`},
+
+	{"no rules", `root: "/r"`, `1:1: there are no rules, so nobody may run anything; write rules { ... }: who may run what as whom`},
+	{"rule for nobody", `rules { deny: true }`, `1:1: the rule is for nobody; write users: "NAME" or groups: "NAME"; "*" is everyone`},
+	{"permit without target", `rules { users: "*" }`, `1:1: the rule does not say whom the command runs as; write run_as { user: "NAME" } or run_as { caller: true }, or deny: true`},
+	{"deny with target", `rules { users: "*" deny: true run_as { user: "daemon" } }`, `1:31: a rule that denies has no run_as; remove run_as, or remove deny`},
+	{"unknown user", `rules { users: ["alice", "bob"] deny: true }`, `1:26: there is no user "bob" on this host; correct the name, or create it first`},
+	{"unknown group", `rules { groups: "gang" deny: true }`, `1:17: there is no group "gang" on this host; correct the name, or create it first`},
+	{"user like an option", `rules { users: "-s" deny: true }`, `1:16: "-s" is no name of a user; write a name, or a number from 0 to 4294967294`},
+	{"empty user", `rules { users: "" deny: true }`, `1:16: "" is no name of a user; write a name, or a number from 0 to 4294967294`},
+	{"user number too large", `rules { users: "4294967296" deny: true }`, `1:16: "4294967296" is no name of a user; write a name, or a number from 0 to 4294967294`},
+	{"user number with zeros", `rules { users: "007" deny: true }`, `1:16: "007" is no name of a user; write a name, or a number from 0 to 4294967294`},
+	{"caller -1", `rules { users: "4294967295" deny: true }`, `1:16: user "4294967295" is 4294967295, which is no id to the kernel; write another`},
+	{"caller group -1", `rules { groups: "4294967295" deny: true }`, `1:17: group "4294967295" is 4294967295, which is no id to the kernel; write another`},
+	{"name service down", `rules { users: "hanging" deny: true }`, `1:16: cannot look up user "hanging": no answer within 20s; mend the name service, or write the number`},
+	{"target root", `rules { users: "*" run_as { user: "root" group: "daemon" } }`, `1:35: user "root" is uid 0: root leaves any chroot; name a user with few rights, best one for this jail`},
+	{"target 0", `rules { users: "*" run_as { user: "0" group: "1" } }`, `1:35: user "0" is uid 0: root leaves any chroot; name a user with few rights, best one for this jail`},
+	{"target with uid 0 by another name", `rules { users: "*" run_as { user: "toor" } }`, `1:35: user "toor" is uid 0: root leaves any chroot; name a user with few rights, best one for this jail`},
+	{"target -1", `rules { users: "*" run_as { user: "minus" } }`, `1:35: user "minus" is 4294967295, which is no id to the kernel; write another`},
+	{"primary group 0", `rules { users: "*" run_as { user: "wheely" } }`, `1:35: the primary group of user "wheely" is gid 0; name a group with few rights`},
+	{"target group 0", `rules { users: "*" run_as { user: "daemon" group: "root" } }`, `1:51: group "root" is gid 0; name a group with few rights`},
+	{"supplementary group 0", `rules { users: "*" run_as { user: "daemon" groups: ["webdev", "0"] } }`, `1:63: group "0" is gid 0; name a group with few rights`},
+	{"target group -1", `rules { users: "*" run_as { user: "daemon" group: "4294967295" } }`, `1:51: group "4294967295" is 4294967295, which is no id to the kernel; write another`},
+	{"target without account", `rules { users: "*" run_as { user: "4711" } }`, `1:35: user 4711 has no account, hence no primary group; write group: "NAME" beside it`},
+	{"empty run_as", `rules { users: "*" run_as { } }`, `1:20: run_as names no user; write user: "NAME", or caller: true alone`},
+	{"run_as without user", `rules { users: "*" run_as { group: "daemon" } }`, `1:20: run_as names no user; write user: "NAME", or caller: true alone`},
+	{"caller and user", `rules { users: "*" run_as { caller: true user: "daemon" } }`, `1:48: user contradicts caller: the caller brings user and group, and no others; remove one of the two`},
+	{"caller and group", `rules { users: "*" run_as { caller: true group: "daemon" } }`, `1:49: group contradicts caller: the caller brings user and group, and no others; remove one of the two`},
+	{"caller and groups", `rules { users: "*" run_as { caller: true groups: "daemon" } }`, `1:50: groups contradicts caller: the caller brings user and group, and no others; remove one of the two`},
+	{"root as caller and target", `rules { users: "root" run_as { caller: true } }`, `1:16: with caller: true user "root" would run as uid 0; remove the user, or name another target`},
+	{"gid 0 as caller and target", `rules { users: "wheely" run_as { caller: true } }`, `1:16: with caller: true user "wheely" would run as gid 0; remove the user, or name another target`},
+	{"empty end", `rules { users: "*" deny: true not_after: "" }`, `1:42: not_after is empty; remove the field, or write what it should be`},
+	{"no such day", `rules { users: "*" deny: true not_after: "2027-02-30" }`, `1:42: not_after "2027-02-30" is neither day nor instant; write a day, "2027-01-31", or an instant, "2027-01-31T18:00:00Z"`},
+	{"fraction of a second", `rules { users: "*" deny: true not_after: "2027-02-03T00:00:00.5Z" }`, `1:42: not_after "2027-02-03T00:00:00.5Z" is neither day nor instant; write a day, "2027-01-31", or an instant, "2027-01-31T18:00:00Z"`},
+	{"the epoch, which would be for ever", `rules { users: "*" deny: true not_after: "1969-12-31" }`, `1:42: not_after "1969-12-31" is before 1970; write a later day, or deny: true`},
+
+	{"command without path", `rules { users: "*" deny: true commands { args: "a" } }`, `1:31: the command has no path; write path: "/usr/bin/program"`},
+	{"relative command", `rules { users: "*" deny: true commands { path: "ls" } }`, `1:48: path "ls" is not an absolute path; write it from the / of the jail`},
+	{"unclean command", `rules { users: "*" deny: true commands { path: "/bin/./ls" } }`, `1:48: path "/bin/./ls" has an element too many; write "/bin/ls"`},
+	{"command /", `rules { users: "*" deny: true commands { path: "/" } }`, `1:48: path "/" is a directory; name a program`},
+	{"star in the middle", `rules { users: "*" deny: true commands { path: "/a" args: "*" args: "-q" } }`, `1:59: "*" is not the last of args; write one commands { } for each wording; "*" stands last, for any rest`},
+	{"args and no_args", `rules { users: "*" deny: true commands { path: "/a" args: "a" no_args: true } }`, `1:72: no_args contradicts args; remove one of the two`},
+
+	{"keep everything", `environment { keep: "*" }`, `1:21: keep "*" is no variable's name; write letters, digits and _, no digit first; "*" may end it`},
+	{"keep with =", `environment { keep: "A=b" }`, `1:21: keep "A=b" is no variable's name; write letters, digits and _, no digit first; "*" may end it`},
+	{"set without name", `environment { set { value: "x" } }`, `1:15: the variable has no name; write name: "NAME"`},
+	{"set a bad name", `environment { set { name: "1A" value: "x" } }`, `1:27: set "1A" is no variable's name; write letters, digits and _, no digit first`},
+	{"set twice", "environment { set { name: \"A\" value: \"x\" }\nset { name: \"A\" value: \"y\" } }", `2:13: A is set in line 1 already; keep one of the two`},
+	{"NUL in a variable", `environment { set { name: "A" value: "x\000" } }`, `1:38: value holds a NUL byte; remove it`},
+	{"working directory in PATH", `environment { set { name: "PATH" value: "/bin:" } }`, `1:41: PATH has the element ""; write absolute directories of the jail with : between them`},
+
+	{"too few files", `limits { open_files: 3 }`, `1:22: with open_files 3 no command can start; write at least 8, or remove it`},
+	{"no processes", `limits { processes: 0 }`, `1:21: with processes 0 no command can start; write at least 1, or remove it`},
+	{"too little memory", `limits { address_space: 64 }`, `1:25: with address_space 64 no command can start; write at least 1048576, or remove it`},
+	{"no time", `limits { cpu_seconds: 0 }`, `1:23: with cpu_seconds 0 no command can start; write at least 1, or remove it`},
+	{"no time on the clock", `limits { wall_seconds: 0 }`, `1:24: wall_seconds cannot be 0; write a number from 1 to 3162240000, or remove it`},
+	{"time without end", `limits { wall_seconds: 18446744073709551615 }`, `1:24: wall_seconds cannot be 18446744073709551615; write a number from 1 to 3162240000, or remove it`},
+}
+
+func TestMistakes(t *testing.T) {
+	for _, test := range mistakes {
+		t.Run(test.name, func(t *testing.T) {
+			text := test.text
+			if !strings.Contains(text, "root:") && test.name != "no root" {
+				text += "\nroot: \"/r\""
+			}
+			if !strings.Contains(text, "rules") && test.name != "no rules" {
+				text += "\nrules { users: \"*\" deny: true }"
+			}
+			c, problems := Check("web.txtpb", []byte(text), fakeNames{})
+			if c != nil || len(problems) != 1 {
+				t.Fatalf("compiled %v, problems %v", c != nil, problems)
+			}
+			if got := problems[0].Error(); got != "web.txtpb:"+test.want {
+				t.Errorf("\n got %s\nwant web.txtpb:%s", got, test.want)
+			}
+		})
+	}
+}
+
+func TestNames(t *testing.T) {
+	for _, name := range []string{"", ".web", "-web", "Web", "w b", strings.Repeat("a", 64), "w\u00e9b"} {
+		_, problems := Check("/etc/"+name+Suffix, []byte(minimal), fakeNames{})
+		if len(problems) != 1 || !strings.Contains(problems[0].What, "cannot be the name of a jail") {
+			t.Errorf("%q: %v", name, problems)
+		}
+	}
+	for _, name := range []string{"w", "0", "web-2.test_a", strings.Repeat("a", 63)} {
+		if c, problems := Check(name+Suffix, []byte(minimal), fakeNames{}); c.GetName() != name {
+			t.Errorf("%q: %v", name, problems)
+		}
+	}
+}
+
+// TestAllMistakes wants every mistake of a file told at once, in its order.
+func TestAllMistakes(t *testing.T) {
+	const text = `descripton: "a typing mistake"
+root: "srv/web"
+umask: 0999
+rules {
+  user: "alice"
+  commands { path: "ls" args: "*" args: "x" }
+  run_as { user: "root" group: "root" }
+}
+rules { users: "bob" }
+rules { deny: maybe groups: "*" run_as { caller: true } }
+environment { keep: "A B" set { name: "X" value: 5 } }
+limits { open_files: 1 open_files: 2 cpu: 3 }
+confine { }
+`
+	want := []string{
+		"1:1: unknown field descripton; write description",
+		"2:7: root \"srv/web\" is not an absolute path; write it from the / of the host",
+		"3:8: umask cannot be \"0999\"; write umask: a whole number from 0 to 4294967295, without quotes",
+		"5:3: unknown field user; write users",
+		"6:20: path \"ls\" is not an absolute path; write it from the / of the jail",
+		"6:31: \"*\" is not the last of args; write one commands { } for each wording; \"*\" stands last, for any rest",
+		"7:18: user \"root\" is uid 0: root leaves any chroot; name a user with few rights, best one for this jail",
+		"7:32: group \"root\" is gid 0; name a group with few rights",
+		"9:1: the rule does not say whom the command runs as; write run_as { user: \"NAME\" } or run_as { caller: true }, or deny: true",
+		"9:16: there is no user \"bob\" on this host; correct the name, or create it first",
+		"10:15: deny cannot be \"maybe\"; write deny: true or false",
+		"11:21: keep \"A B\" is no variable's name; write letters, digits and _, no digit first; \"*\" may end it",
+		"11:50: value cannot be \"5\"; write value: a text in quotes (\"...\")",
+		"12:22: with open_files 1 no command can start; write at least 8, or remove it",
+		"12:24: open_files stands in line 12 already; keep one of the two",
+		"12:38: unknown field cpu; write cpu_seconds",
+		"13:1: this version cannot enforce confine; remove it",
+	}
+	_, problems := Check("web.txtpb", []byte(text), fakeNames{})
+	var got []string
+	for _, p := range problems {
+		got = append(got, strings.TrimPrefix(p.Error(), "web.txtpb:"))
+	}
+	for _, p := range missing(want, got) {
+		t.Error("not told:", p)
+	}
+	for _, p := range missing(got, want) {
+		t.Error("told:    ", p)
+	}
+	if !slices.Equal(got, want) && !t.Failed() {
+		t.Error("told in another order")
+	}
+}
