@@ -16,6 +16,8 @@ STATEDIR   ?= $(PREFIX)/var/lib
 endif
 VERSION    ?= 0.1.0
 OUT        ?= bin
+PROTO_OUT  ?= proto/jailpb
+SOURCES     = $(filter-out %.pb.go,$(shell git ls-files '*.go'))
 # Group that may execute the helper; empty: everybody.
 HELPER_GROUP ?=
 
@@ -53,9 +55,36 @@ else
 endif
 	mv -f $(DESTDIR)$(LIBEXECDIR)/jailctl/jailhelper.new $(DESTDIR)$(LIBEXECDIR)/jailctl/jailhelper
 
+uninstall: ## what install made; policies and compiled policies stay
+	rm -f $(DESTDIR)$(BINDIR)/jailctl
+	rm -rf $(DESTDIR)$(LIBEXECDIR)/jailctl
+
+test: ## everything; the parts that need real users and setuid only as root
+	$(GO) test $(GOTESTFLAGS) -count=1 -p 1 ./...
+ifneq ($(shell id -u),0)
+	@echo 'left out, for want of root: the tests of cmd/jailhelper and cmd/jailctl against a real installation'
+endif
+
+lint: ## format, vet, staticcheck, shellcheck, and generated code up to date
+	@test -z "$$($(TOOL) gofumpt -l $(SOURCES))" || { $(TOOL) gofumpt -d $(SOURCES); exit 1; }
+	$(GO) vet ./...
+	GOARCH=arm64 $(GO) vet ./cmd/... ./internal/... ./client ./ipc
+	$(TOOL) staticcheck ./...
+	$(GO) mod tidy -diff
+	shellcheck .ci/run $(wildcard demo/*.sh)
+	tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
+	  $(MAKE) -s proto PROTO_OUT="$$tmp" && diff -r "$$tmp" proto/jailpb
+
+bench: ## launch cost beside a C pair, sudo, doas and bwrap (root); BENCHFLAGS=-cpu and more
+	$(GO) build -o $(OUT)/bench ./bench
+	$(OUT)/bench $(BENCHFLAGS)
+
+demo: ## a permitted run, a refusal and an explanation, in a private prefix (root or sudo)
+	./demo/run.sh
+
 proto: ## regenerate proto/jailpb (protoc from Debian's protobuf-compiler, plugin pinned in go.mod)
 	protoc -I proto --plugin=protoc-gen-go="$$($(GO) tool -n protoc-gen-go)" \
-	  --go_out=proto/jailpb --go_opt=module=jailctl/proto/jailpb proto/*.proto
+	  --go_out=$(PROTO_OUT) --go_opt=module=jailctl/proto/jailpb proto/*.proto
 
 clean: ## what build made
 	rm -rf $(OUT)

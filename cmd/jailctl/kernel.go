@@ -37,6 +37,8 @@ var relayed = [...]syscall.Signal{
 }
 
 // noteFD is where the signal handler writes; -1: nowhere.
+//
+//lint:ignore U1000 read by the assembly
 var noteFD int32 = -1
 
 // handlers returns the signal handler, in entry_GOARCH.s, and its way back.

@@ -18,6 +18,8 @@ import (
 var stack unsafe.Pointer
 
 // entry is in entry_GOARCH.s. It is never called; the kernel jumps to it.
+//
+//lint:ignore U1000 named by the linker flag -E
 func entry()
 
 func main() {

@@ -11,4 +11,6 @@ var (
 )
 
 // entry is in entry_GOARCH.s. It is never called; the kernel jumps to it.
+//
+//lint:ignore U1000 named by the linker flag -E
 func entry()

@@ -2,7 +2,6 @@ package main
 
 import (
 	"strings"
-
 	"unsafe"
 
 	"golang.org/x/sys/unix"

@@ -142,10 +142,6 @@ func harden() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return failed("cannot become undumpable", err)
 	}
-	// The caller's directory may be gone, or hang on a dead server.
-	if err := unix.Chdir("/"); err != nil {
-		return failed("cannot leave the working directory", err)
-	}
 	return nil
 }
 
