@@ -26,7 +26,7 @@ LDFLAGS = -X jailctl/internal/paths.Sysconf=$(SYSCONFDIR)/jailctl \
           -X jailctl/internal/paths.State=$(STATEDIR)/jailctl \
           -X jailctl/internal/paths.Libexec=$(LIBEXECDIR)/jailctl \
           -X jailctl/internal/paths.Version=$(VERSION)
-BUILD   = $(GO) build -trimpath
+BUILD   = $(GO) build -trimpath -buildvcs=false
 TOOL    = $(GO) tool -modfile=tools/go.mod
 
 .PHONY: help build test lint proto demo install uninstall bench clean
@@ -55,9 +55,15 @@ else
 endif
 	mv -f $(DESTDIR)$(LIBEXECDIR)/jailctl/jailhelper.new $(DESTDIR)$(LIBEXECDIR)/jailctl/jailhelper
 
+	install -d -m 0755 $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8
+	install -m 0644 docs/jailctl.1 $(DESTDIR)$(MANDIR)/man1/
+	install -m 0644 docs/jailctl-policy.5 $(DESTDIR)$(MANDIR)/man5/
+	install -m 0644 docs/jailhelper.8 $(DESTDIR)$(MANDIR)/man8/
+
 uninstall: ## what install made; policies and compiled policies stay
 	rm -f $(DESTDIR)$(BINDIR)/jailctl
 	rm -rf $(DESTDIR)$(LIBEXECDIR)/jailctl
+	rm -f $(DESTDIR)$(MANDIR)/man1/jailctl.1 $(DESTDIR)$(MANDIR)/man5/jailctl-policy.5 $(DESTDIR)$(MANDIR)/man8/jailhelper.8
 
 test: ## everything; the parts that need real users and setuid only as root
 	$(GO) test $(GOTESTFLAGS) -count=1 -p 1 ./...

@@ -8,7 +8,6 @@ package client
 
 import (
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"unsafe"
 
@@ -52,8 +51,8 @@ type Cmd struct {
 	death  [2]int // the write end lower: see pipes
 	relay  *relay
 
-	mu     sync.Mutex // of the signal pipe
-	reaped atomic.Bool
+	mu    sync.Mutex // of the signal pipe and ended
+	ended bool       // the process is gone and the descriptors are closed
 }
 
 // Pid is the command's process, the helper's until then.
@@ -80,7 +79,13 @@ func (c *Cmd) Start() error {
 		return failed("cannot make a socket pair", err)
 	}
 	c.socket = pair[0]
+	c.signal, c.death = [2]int{-1, -1}, [2]int{-1, -1}
 	defer syscall.Close(pair[1])
+	defer func() {
+		if c.pid == 0 {
+			c.close()
+		}
+	}()
 	if err := syscall.Sendmsg(pair[0], packet, nil, nil, syscall.MSG_NOSIGNAL|syscall.MSG_DONTWAIT); err != nil {
 		return failed("cannot send the request", err)
 	}
@@ -94,13 +99,16 @@ func (c *Cmd) Start() error {
 	files := []uintptr{stdio[0], stdio[1], stdio[2], uintptr(pair[1]), uintptr(c.signal[0]), uintptr(c.death[0])}
 	// One empty string: a place in which the helper's entry point sets the Go
 	// runtime's only setting.
-	c.pid, err = syscall.ForkExec(paths.Libexec+"/jailhelper", []string{"jailhelper"}, &syscall.ProcAttr{Env: []string{""}, Files: files})
+	pid, err := syscall.ForkExec(paths.Libexec+"/jailhelper", []string{"jailhelper"}, &syscall.ProcAttr{Env: []string{""}, Files: files})
 	c.relay.started()
 	if err != nil {
 		return failed("cannot start "+paths.Libexec+"/jailhelper", err)
 	}
+	c.pid = pid
 	return nil
 }
+
+const noAnswer = "cannot tell what the helper decided: it ended without an answer"
 
 func failed(what string, err error) error {
 	errno, _ := err.(syscall.Errno)
@@ -136,12 +144,14 @@ func (c *Cmd) Granted() (ipc.Reply, error) {
 		return r, nil
 	}
 	ended, _ := c.reap()
+	c.relay.drain()
+	c.close()
 	if err == nil {
 		return r, &Refused{Outcome: r.Outcome, Errno: r.Errno, Text: r.Text}
 	}
-	refused := &Refused{Outcome: ipc.Refused, Text: "the helper ended without an answer"}
+	refused := &Refused{Outcome: ipc.Failed, Text: noAnswer}
 	if ended.Signaled() {
-		refused.Text = "the helper was killed: " + ended.Signal().String()
+		refused.Text = "cannot tell what the helper decided: it was killed: " + ended.Signal().String()
 		switch ended.Signal() {
 		case syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP:
 			refused.Killed = ended.Signal()
@@ -157,6 +167,8 @@ func (c *Cmd) Running() error {
 		return nil // end of file: the socket closed itself at execve
 	}
 	c.reap()
+	c.relay.drain()
+	c.close()
 	return &Refused{Outcome: r.Outcome, Errno: r.Errno, Text: r.Text}
 }
 
@@ -176,6 +188,7 @@ func (c *Cmd) Wait(stopped func()) (syscall.WaitStatus, error) {
 	}
 	status, err := c.reap()
 	c.relay.drain()
+	defer c.close()
 	if err != nil {
 		return status, failed("cannot wait for the command", err)
 	}
@@ -216,9 +229,21 @@ func (c *Cmd) reap() (status syscall.WaitStatus, err error) {
 	for {
 		_, err = syscall.Wait4(c.pid, &status, 0, nil)
 		if err != syscall.EINTR {
-			c.reaped.Store(true)
 			return status, err
 		}
+	}
+}
+
+// close gives the descriptors back; a Signal after it finds nobody.
+func (c *Cmd) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return
+	}
+	c.ended = true
+	for _, fd := range []int{c.socket, c.signal[0], c.signal[1], c.death[0], c.death[1]} {
+		syscall.Close(fd)
 	}
 }
 
@@ -226,11 +251,11 @@ func (c *Cmd) reap() (status syscall.WaitStatus, err error) {
 // the pipe whose signal the helper directed to itself. Before the helper did so,
 // nothing happens.
 func (c *Cmd) Signal(sig syscall.Signal) error {
-	if c.reaped.Load() {
-		return syscall.ESRCH
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.ended {
+		return syscall.ESRCH
+	}
 	const fSetSig = 10
 	set := func(sig syscall.Signal) error {
 		if _, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(c.signal[0]), fSetSig, uintptr(sig)); errno != 0 {
@@ -258,12 +283,13 @@ func Ask(q ipc.Request) ([]ipc.Reply, error) {
 	if err := c.Start(); err != nil {
 		return nil, err
 	}
+	defer c.close()
 	defer c.reap()
 	var all []ipc.Reply
 	for {
 		r, err := receive(c.socket)
 		if err != nil {
-			return all, &Refused{Outcome: ipc.Refused, Text: "the helper ended without an answer"}
+			return all, &Refused{Outcome: ipc.Failed, Text: noAnswer}
 		}
 		switch r.Outcome {
 		case ipc.Listed:

@@ -80,6 +80,7 @@ func (r *relay) drain() {
 	for range r.count {
 		<-r.done
 	}
+	syscall.Close(r.over[0])
 }
 
 // pump copies src to dst until end of file, an error, or, where over is a

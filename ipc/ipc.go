@@ -24,6 +24,10 @@ const (
 // one packet is 212,960 bytes (net.core.wmem_default).
 const MaxPacket = 128 << 10
 
+// maxVariables bounds a Request's environment: what is kept of it is compared
+// with all that was kept before, as root.
+const maxVariables = 4096
+
 // Verb is what the caller asks for.
 type Verb uint32
 
@@ -87,6 +91,9 @@ func (r *Request) Encode() ([]byte, error) {
 	for _, e := range r.Assign {
 		b = wire.AppendElem(b, 8, e)
 	}
+	if len(r.Env)+len(r.Assign) > maxVariables {
+		return nil, errors.New("the environment has over 4096 variables: run with a smaller one (env -i)")
+	}
 	if len(b) > MaxPacket {
 		return nil, errors.New("arguments and environment are over 131072 bytes: shorten them, or run with a smaller environment (env -i)")
 	}
@@ -145,7 +152,7 @@ func DecodeRequest(b []byte) (*Request, error) {
 			return nil, wire.ErrMalformed
 		}
 	}
-	if r.Verb == 0 {
+	if r.Verb == 0 || len(r.Env)+len(r.Assign) > maxVariables {
 		return nil, wire.ErrMalformed
 	}
 	return r, nil

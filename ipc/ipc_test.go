@@ -117,6 +117,7 @@ func TestDecodeRequestRefuses(t *testing.T) {
 		"-e without a name": ok(ipc.Request{Verb: ipc.Run, Assign: []string{"=x"}}),
 		"-e without =":      ok(ipc.Request{Verb: ipc.Run, Assign: []string{"x"}}),
 		"a tail":            run + "\x00",
+		"4097 variables":    run + strings.Repeat("\x3a\x00", 4097),
 		"cut short":         run[:len(run)-1],
 	} {
 		if r, err := ipc.DecodeRequest([]byte(s)); err == nil {

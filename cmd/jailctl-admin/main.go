@@ -125,19 +125,15 @@ func (p *program) command() *cobra.Command {
 // runCommand is here for its help and completion: jailctl itself does the work.
 func (p *program) runCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:               "run [-u USER] [-g GROUP] [-C DIR] [-e NAME[=VALUE]]... [--tty=auto|share] [--status-fd=N] JAIL [--] [COMMAND [ARG...]]",
-		Short:             "run a command in a jail",
-		Long:              aboutRun,
-		ValidArgsFunction: p.completeJail,
+		Use:   "run [-u USER] [-g GROUP] [-C DIR] [-e NAME[=VALUE]]... [--tty=auto|share] [--status-fd=N] JAIL [--] [COMMAND [ARG...]]",
+		Short: "run a command in a jail",
+		Long:  aboutRun,
+		// jailctl has its own parser of the options, which aboutRun describes.
+		DisableFlagParsing: true,
+		ValidArgsFunction:  p.completeJail,
 		RunE: func(*cobra.Command, []string) error {
 			return usage("run is not a verb of jailctl-admin", "start it as jailctl run")
 		},
-	}
-	// jailctl's own parser of these knows no long names, so help shows aboutRun.
-	f := cmd.Flags()
-	f.SetInterspersed(false)
-	for long, short := range map[string]string{"user": "u", "group": "g", "directory": "C", "env": "e", "tty": "", "status-fd": ""} {
-		f.StringP(long, short, "", "")
 	}
 	cmd.SetUsageTemplate("Usage:\n  {{.UseLine}}\n")
 	return cmd
@@ -180,8 +176,15 @@ func (p *program) completionCommand() *cobra.Command {
 	}
 }
 
-// completeJail offers the jails that the caller may run.
+// completeJail offers the jails that the caller may run. Options of run that stand
+// before are passed over, with their values.
 func (p *program) completeJail(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
+		if len(args[0]) == 2 && len(args) > 1 && strings.Contains("-u -g -C -e", args[0]) {
+			args = args[1:]
+		}
+		args = args[1:]
+	}
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

@@ -193,7 +193,7 @@ const example = `# proto-file: proto/policy.proto
 description: ""
 root: "/srv/jails/%s"
 
-# The first rule that matches caller and command decides. No rule matches: denied.
+# The first rule that matches caller and command decides; no rule matches: denied.
 rules {
   users: ""                           # names or numbers; "*" is everyone
   commands { path: "/usr/bin/" }      # without commands: any

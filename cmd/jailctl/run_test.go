@@ -205,7 +205,7 @@ func TestApplyDryRun(t *testing.T) {
 	before, _ := os.ReadFile(State + "/policies/web.pb")
 	Write(t, "web", `root: "ROOT" rules { users: "jailctl-bob" run_as { user: "daemon" } }`)
 	r := Root(t, Jailctl, "apply", "-n", "web")
-	if !strings.Contains(r.Out, "jailctl-alice may no longer run any command as daemon") || !strings.Contains(r.Out, "jailctl-bob may now run any command as daemon") {
+	if !strings.Contains(r.Out, "user jailctl-alice may no longer run any command as daemon") || !strings.Contains(r.Out, "user jailctl-bob may now run any command as daemon") {
 		t.Errorf("%+v", r)
 	}
 	if after, _ := os.ReadFile(State + "/policies/web.pb"); string(after) != string(before) {
@@ -463,6 +463,26 @@ func TestAuditRequired(t *testing.T) {
 	}
 }
 
+// With fs.suid_dumpable=1 the drop would open a window to the target's other
+// processes.
+func TestSuidDumpable(t *testing.T) {
+	Apply(t, "web", everyone)
+	const knob = "/proc/sys/fs/suid_dumpable"
+	before, err := os.ReadFile(knob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.WriteFile(knob, before, 0) })
+	for value, status := range map[string]int{"0": 0, "1": 125, "2": 0} {
+		if err := os.WriteFile(knob, []byte(value), 0); err != nil {
+			t.Fatal(err)
+		}
+		if r := Jailrun(t, Alice, "web", "true"); r.Status != status || status != 0 && !strings.Contains(r.Err, "sysctl fs.suid_dumpable=0") {
+			t.Errorf("fs.suid_dumpable=%s: %+v, want status %d", value, r, status)
+		}
+	}
+}
+
 // A limit that is lower than a Go program needs binds the command, not the helper.
 func TestSmallLimits(t *testing.T) {
 	Apply(t, "web", everyone+` limits { address_space: 16777216 open_files: 16 file_size: 4096 processes: 4000 core: 0 }`)
@@ -505,5 +525,5 @@ func TestManyRuns(t *testing.T) {
 			t.Error(e)
 		}
 	}
-	Gone(t, "jailhelper")
+	Gone(t, Prefix+"/libexec")
 }

@@ -134,7 +134,7 @@ func TestTerminalStop(t *testing.T) {
 		tty.send("fg\n")
 		tty.expect("cat")
 		tty.send("hello\n")
-		tty.expect("hello")
+		tty.expect("hello\r\nhello\r\n") // the echo, then cat's: it runs again
 	}
 	tty.send("\x04")
 	tty.expect("end")

@@ -94,7 +94,14 @@ func harden() error {
 	if entered != 1 {
 		unix.Exit(unusable)
 	}
-	// The socket first: without it there is nobody to answer. SO_PEERCRED names
+	// An alarm that no caller can hold back or outwait: default action, which
+	// kills; not blocked; counting anew. First, because all else may touch a file
+	// of the caller's, on a file system that the caller serves (fuse(4)). The other
+	// timers would reach the command.
+	if defaultSignals() != nil || timers(life) != nil {
+		unix.Exit(unusable)
+	}
+	// The socket: without it there is nobody to answer. SO_PEERCRED names
 	// who made the pair: somebody else's socket is not answered.
 	domain, err1 := unix.GetsockoptInt(ipc.Socket, unix.SOL_SOCKET, unix.SO_DOMAIN)
 	kind, err2 := unix.GetsockoptInt(ipc.Socket, unix.SOL_SOCKET, unix.SO_TYPE)
@@ -109,7 +116,13 @@ func harden() error {
 	// count. entryEUID is the kernel's word; the ids are read back because a
 	// seccomp filter can pretend that the entry point's setresuid succeeded.
 	if ruid, euid, suid := getresuid(); entryEUID != 0 || ruid != 0 || euid != 0 || suid != 0 {
-		return refused("the helper is not installed setuid root, or runs where set-uid does not count (no_new_privs, nosuid or a tracer)")
+		return failed("cannot act as root: the helper is not installed setuid root, or runs where set-uid does not count (no_new_privs, nosuid or a tracer)", nil)
+	}
+	// With fs.suid_dumpable=1 a process that changes its uid is open to ptrace by
+	// the new one: here between setresuid and the prctl after it, with root's
+	// threads in the same memory. Set-uid programs start with that value (proc(5)).
+	if d, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0); callerUID != 0 && (err != nil || d == 1) {
+		return failed("cannot run safely while fs.suid_dumpable is 1; root sets it with: sysctl fs.suid_dumpable=0", err)
 	}
 	if callerEnviron != 0 {
 		return refused("the helper takes no environment")
@@ -127,14 +140,6 @@ func harden() error {
 		if err := vet(fd); err != nil {
 			return err
 		}
-	}
-	// An alarm that no caller can hold back or outwait: default action, which
-	// kills; not blocked; counting anew. The other timers would reach the command.
-	if err := defaultSignals(); err != nil {
-		return failed("cannot set signals", err)
-	}
-	if err := timers(life); err != nil {
-		return failed("cannot set the alarm", err)
 	}
 	// Modes of what root makes, which is nothing; no core, no ptrace, and /proc
 	// closed to the caller, whatever fs.suid_dumpable says.
@@ -239,6 +244,9 @@ func may(c policy.Caller, r *ipc.Request) (*policy.Grant, error) {
 // comes with the error where its compiled form says whom the error may be told.
 func load(name string) (*policy.Jail, error) {
 	b, err := safepath.File(paths.Compiled(name), maxCompiled)
+	if err == safepath.ErrNotExist {
+		return nil, refused("no policy is in force for it; root puts one in force with: jailctl apply " + name)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -251,7 +259,8 @@ func load(name string) (*policy.Jail, error) {
 	}
 	text, err := safepath.File(paths.Policy(name), maxText)
 	if err == safepath.ErrNotExist {
-		return nil, err // withdrawn: as if it had never been
+		// Withdrawn: as if it had never been.
+		return nil, refused("its policy " + paths.Policy(name) + " is gone")
 	}
 	if err != nil {
 		return jail, err

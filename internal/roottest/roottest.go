@@ -91,6 +91,7 @@ func Main(m *testing.M) {
 func run(m *testing.M) (status int) {
 	lock, err := os.OpenFile("/run/jailctl-roottest.lock", os.O_CREATE|os.O_RDWR, 0o600)
 	must(err)
+	defer lock.Close()
 	must(unix.Flock(int(lock.Fd()), unix.LOCK_EX)) // accounts are shared between packages
 	defer func() {
 		if err := recover(); err != nil {
@@ -318,7 +319,8 @@ func Probe(t testing.TB, r Result) map[string]string {
 }
 
 // Syslog listens on /dev/log, in this mount namespace only, until the test ends.
-// The function returned gives the lines that came since it was last called.
+// The function returned gives the lines that were sent since it was last called;
+// a helper has sent its line before it ends or executes the command.
 func Syslog(t testing.TB) func() []string {
 	t.Helper()
 	path := Prefix + "/log"
@@ -348,7 +350,7 @@ func Syslog(t testing.TB) func() []string {
 		var lines []string
 		b := make([]byte, 65536)
 		for {
-			conn.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
+			conn.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
 			n, err := conn.Read(b)
 			if err != nil {
 				return lines
@@ -358,8 +360,8 @@ func Syslog(t testing.TB) func() []string {
 	}
 }
 
-// Gone fails the test if a process whose command line has mark is still there
-// after two seconds.
+// Gone fails the test if a process whose command line or executable has mark is
+// still there after two seconds.
 func Gone(t testing.TB, mark string) {
 	t.Helper()
 	var left []string
@@ -368,7 +370,8 @@ func Gone(t testing.TB, mark string) {
 		files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 		for _, f := range files {
 			b, _ := os.ReadFile(f)
-			if bytes.Contains(b, []byte(mark)) {
+			exe, _ := os.Readlink(filepath.Dir(f) + "/exe")
+			if bytes.Contains(b, []byte(mark)) || strings.Contains(exe, mark) {
 				left = append(left, f+" "+strings.ReplaceAll(string(b), "\x00", " "))
 			}
 		}

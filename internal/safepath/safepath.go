@@ -33,8 +33,7 @@ func (f *Fault) Error() string {
 	return s
 }
 
-// ErrNotExist is wrapped by no Fault: the last component of a path given to
-// File is not there.
+// ErrNotExist says that the last component of a path given to File is not there.
 var ErrNotExist = errors.New("does not exist")
 
 // others are the mode bits through which somebody but the owner could write.

@@ -235,7 +235,7 @@ func plain(c *jailpb.Compiled, label map[party]string) []plainRule {
 		}
 		for _, u := range r.Users {
 			who := party{"user", u.Uid}
-			label[who] = userName(u)
+			label[who] = "user " + userName(u)
 			p.parties = append(p.parties, who)
 		}
 		var groups []string

@@ -25,12 +25,12 @@ rules { users: "alice" groups: "webdev" commands { path: "/bin/ls" } run_as { us
 		{"a new jail", "", base, []string{
 			`the jail is new, its root is "/srv/web"`,
 			"group webdev may now run /bin/ls ... as daemon:daemon",
-			"alice may now run /bin/ls ... as daemon:daemon",
+			"user alice may now run /bin/ls ... as daemon:daemon",
 		}},
 		{"a jail that goes", base, "", []string{
 			"the jail is gone, nobody may run anything in it",
 			"group webdev may no longer run /bin/ls ... as daemon:daemon",
-			"alice may no longer run /bin/ls ... as daemon:daemon",
+			"user alice may no longer run /bin/ls ... as daemon:daemon",
 		}},
 		{
 			"commands", base,
@@ -38,8 +38,8 @@ rules { users: "alice" groups: "webdev" commands { path: "/bin/ls" } run_as { us
 			[]string{
 				"group webdev may no longer run /bin/ls ... as daemon:daemon",
 				`group webdev may now run /bin/cat -n "a b", /bin/true as daemon:daemon`,
-				"alice may no longer run /bin/ls ... as daemon:daemon",
-				`alice may now run /bin/cat -n "a b", /bin/true as daemon:daemon`,
+				"user alice may no longer run /bin/ls ... as daemon:daemon",
+				`user alice may now run /bin/cat -n "a b", /bin/true as daemon:daemon`,
 			},
 		},
 		{
@@ -47,8 +47,8 @@ rules { users: "alice" groups: "webdev" commands { path: "/bin/ls" } run_as { us
 			[]string{
 				"group webdev may no longer run /bin/ls ... as daemon:daemon",
 				"group webdev may now run /bin/ls ... as daemon:webdev with groups [2001]",
-				"alice may no longer run /bin/ls ... as daemon:daemon",
-				"alice may now run /bin/ls ... as daemon:webdev with groups [2001]",
+				"user alice may no longer run /bin/ls ... as daemon:daemon",
+				"user alice may now run /bin/ls ... as daemon:webdev with groups [2001]",
 			},
 		},
 		{
@@ -56,21 +56,21 @@ rules { users: "alice" groups: "webdev" commands { path: "/bin/ls" } run_as { us
 			[]string{
 				"everyone may now run any command as the caller",
 				"group webdev may no longer run /bin/ls ... as daemon:daemon",
-				"alice may no longer run /bin/ls ... as daemon:daemon",
+				"user alice may no longer run /bin/ls ... as daemon:daemon",
 			},
 		},
 		{
 			"a denial before", base, strings.Replace(base, "\nrules", "\nrules { users: \"alice\" deny: true }\nrules", 1),
 			[]string{
-				"alice may no longer run /bin/ls ... as daemon:daemon",
-				"alice is now denied any command",
+				"user alice may no longer run /bin/ls ... as daemon:daemon",
+				"user alice is now denied any command",
 			},
 		},
 		{
 			"order",
 			root + `rules { users: "mallory" deny: true } rules { users: "*" run_as { user: "daemon" } }`,
 			root + `rules { users: "*" run_as { user: "daemon" } } rules { users: "mallory" deny: true }`,
-			[]string{"mallory may now run any command as daemon:daemon"},
+			[]string{"user mallory may now run any command as daemon:daemon"},
 		},
 		{
 			"order that only groups feel",
@@ -82,7 +82,7 @@ rules { users: "alice" groups: "webdev" commands { path: "/bin/ls" } run_as { us
 			"an end", base, strings.Replace(base, "run_as", `not_after: "2027-01-31" run_as`, 1),
 			[]string{
 				"group webdev may now run /bin/ls ... as daemon:daemon until 2027-02-01T00:00:00Z, not for ever",
-				"alice may now run /bin/ls ... as daemon:daemon until 2027-02-01T00:00:00Z, not for ever",
+				"user alice may now run /bin/ls ... as daemon:daemon until 2027-02-01T00:00:00Z, not for ever",
 			},
 		},
 		{
@@ -130,8 +130,8 @@ func TestChangedNumbers(t *testing.T) {
 	new.Rules[0].Users[0].Uid = 1007
 	new.Rules[0].User.Home = "/var/daemon"
 	want := []string{
-		"alice (1000) may no longer run any command as daemon:daemon",
-		"alice (1007) may now run any command as daemon:daemon",
+		"user alice (1000) may no longer run any command as daemon:daemon",
+		"user alice (1007) may now run any command as daemon:daemon",
 		`the account of uid 1 is now daemon, home "/var/daemon", shell "/usr/sbin/nologin", was daemon, home "/usr/sbin", shell "/usr/sbin/nologin"`,
 	}
 	if diff := cmp.Diff(want, Changes(old, new)); diff != "" {

@@ -276,6 +276,9 @@ func (c *checker) environment(env *jailpb.Environment, out *jailpb.Compiled) {
 	for i, name := range env.GetKeep() {
 		if !keepName.MatchString(name) {
 			c.problem(c.at(env, "keep", i), `write letters, digits and _, no digit first; "*" may end it`, "keep %q is no variable's name", name)
+		} else if prefix, pattern := strings.CutSuffix(name, "*"); strings.HasPrefix(name, "LD_") || pattern && strings.HasPrefix("LD_", prefix) {
+			// LD_PRELOAD and its kin would have every listed command run the caller's code.
+			c.problem(c.at(env, "keep", i), "give it a fixed value with set { }", "keep %q would pass the loader's variables, with which a caller runs code of its own", name)
 		}
 		out.Keep = append(out.Keep, name)
 	}

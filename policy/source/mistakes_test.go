@@ -108,6 +108,8 @@ var mistakes = []struct {
 	{"args and no_args", `rules { users: "*" deny: true commands { path: "/a" args: "a" no_args: true } }`, `1:72: no_args contradicts args; remove one of the two`},
 
 	{"keep everything", `environment { keep: "*" }`, `1:21: keep "*" is no variable's name; write letters, digits and _, no digit first; "*" may end it`},
+	{"keep the loader's", `environment { keep: "LD_PRELOAD" }`, `1:21: keep "LD_PRELOAD" would pass the loader's variables, with which a caller runs code of its own; give it a fixed value with set { }`},
+	{"keep the loader's too", `environment { keep: "L*" }`, `1:21: keep "L*" would pass the loader's variables, with which a caller runs code of its own; give it a fixed value with set { }`},
 	{"keep with =", `environment { keep: "A=b" }`, `1:21: keep "A=b" is no variable's name; write letters, digits and _, no digit first; "*" may end it`},
 	{"set without name", `environment { set { value: "x" } }`, `1:15: the variable has no name; write name: "NAME"`},
 	{"set a bad name", `environment { set { name: "1A" value: "x" } }`, `1:27: set "1A" is no variable's name; write letters, digits and _, no digit first`},

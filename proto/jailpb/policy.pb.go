@@ -37,8 +37,8 @@ type Jail struct {
 	// directory above it must be owned by root, writable by nobody else, and no
 	// symbolic link. "/" itself is refused.
 	Root string `protobuf:"bytes,2,opt,name=root,proto3" json:"root,omitempty"`
-	// The first rule that matches caller and command decides. No rule matches:
-	// denied. At least one is needed.
+	// The first rule that matches caller and command decides; no rule matches: denied.
+	// At least one is needed.
 	Rules []*Rule `protobuf:"bytes,3,rep,name=rules,proto3" json:"rules,omitempty"`
 	// The command to run when the caller names none: an absolute path inside the
 	// jail. It is decided by the rules like one that the caller typed.

@@ -130,12 +130,16 @@ int main(int argc, char **argv)
 	if (!strcmp(argv[1], "sleep"))
 		return sleep(atoi(argv[2])) != 0;
 	if (!strcmp(argv[1], "count")) {
+		sigset_t all, none;
+		sigfillset(&all);
+		sigemptyset(&none);
+		sigprocmask(SIG_SETMASK, &all, NULL);
 		for (i = 2; i < argc; i++)
 			signal(atoi(argv[i]), note);
 		if (write(1, "ready\n", 6) != 6)
 			return 9;
 		while (!over)
-			pause();
+			sigsuspend(&none);
 		return 0;
 	}
 	return 2;

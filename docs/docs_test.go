@@ -1,0 +1,177 @@
+// Package docs_test keeps the manuals true to the schema and the command line.
+package docs_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"jailctl/internal/paths"
+	"jailctl/proto/jailpb"
+)
+
+var manuals = []string{"jailctl.1", "jailctl-policy.5", "jailhelper.8"}
+
+// rule is the rule of decision, in the same words everywhere.
+const rule = "The first rule that matches caller and command decides; no rule matches: denied."
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func TestManualsPassMandocLint(t *testing.T) {
+	mandoc, err := exec.LookPath("mandoc")
+	if err != nil {
+		t.Fatal("there is no mandoc to check the manuals with; install it: apt-get install mandoc")
+	}
+	for _, m := range manuals {
+		if out, err := exec.Command(mandoc, "-T", "lint", "-W", "warning", m).CombinedOutput(); err != nil || len(out) > 0 {
+			t.Errorf("%s: %v\n%s", m, err, out)
+		}
+	}
+}
+
+func TestPolicyManualNamesEveryField(t *testing.T) {
+	manual := read(t, "jailctl-policy.5")
+	messages := jailpb.File_policy_proto.Messages()
+	if messages.Len() == 0 {
+		t.Fatal("policy.proto has no messages")
+	}
+	for i := range messages.Len() {
+		m := messages.Get(i)
+		for j := range m.Fields().Len() {
+			f := m.Fields().Get(j)
+			if !describes(manual, f) {
+				t.Errorf("jailctl-policy.5 does not name %s.%s", m.Name(), f.Name())
+			}
+		}
+	}
+}
+
+// describes reports whether the manual has the field as a term (.Cm name).
+func describes(manual string, f protoreflect.FieldDescriptor) bool {
+	term := regexp.MustCompile(`(?m)^\.(It |)(.* )?(Cm |Cm (\w+ , )+)` + string(f.Name()) + `\b`)
+	return term.MatchString(manual)
+}
+
+func TestManualNamesEveryVerbAndOption(t *testing.T) {
+	manual := read(t, "jailctl.1")
+	// Verbs and options as `jailctl help` has them: from the built program, since
+	// a list here would be a copy.
+	admin := t.TempDir() + "/jailctl-admin"
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", admin, "jailctl/cmd/jailctl-admin")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	help := func(verb ...string) string {
+		out, err := exec.Command(admin, append([]string{"help"}, verb...)...).Output()
+		if err != nil {
+			t.Fatalf("help %v: %v", verb, err)
+		}
+		return string(out)
+	}
+	verbs := list(help())
+	if len(verbs) < 8 {
+		t.Fatalf("help lists %v", verbs)
+	}
+	for _, verb := range verbs {
+		if !strings.Contains(manual, "\n.Cm "+verb) {
+			t.Errorf("jailctl.1 has no synopsis of %s", verb)
+		}
+		words := []string{verb}
+		if inner := list(help(verb)); len(inner) > 0 {
+			for _, v := range inner {
+				if !strings.Contains(manual, "\n.Cm "+verb+" "+v) {
+					t.Errorf("jailctl.1 has no synopsis of %s %s", verb, v)
+				}
+				checkOptions(t, manual, append(words, v), help(verb, v))
+			}
+			continue
+		}
+		if verb != "run" {
+			checkOptions(t, manual, words, help(verb))
+		}
+	}
+	// run's options are not the library's: its own usage says which there are.
+	usage := regexp.MustCompile(`const usage = "(.*)"`).FindStringSubmatch(read(t, "../cmd/jailctl/run.go"))
+	if usage == nil {
+		t.Fatal("cmd/jailctl/run.go has no usage")
+	}
+	found := regexp.MustCompile(`\[--?([a-zA-Z][a-zA-Z-]*)`).FindAllStringSubmatch(usage[1], -1)
+	if len(found) < 6 {
+		t.Fatalf("run's usage has the options %v", found)
+	}
+	for _, o := range found {
+		checkOption(t, manual, "run", o[1])
+	}
+}
+
+// list returns the names in the list of verbs that a help text has.
+func list(help string) []string {
+	_, rest, ok := strings.Cut(help, "Available Commands:\n")
+	if !ok {
+		return nil
+	}
+	rest, _, _ = strings.Cut(rest, "\n\n")
+	var names []string
+	for line := range strings.Lines(rest) {
+		names = append(names, strings.Fields(line)[0])
+	}
+	return names
+}
+
+// checkOptions looks for the options that a help text lists: for one that has a
+// letter, the letter is enough.
+func checkOptions(t *testing.T, manual string, verb []string, help string) {
+	t.Helper()
+	for _, o := range regexp.MustCompile(`(?m)^ +(?:-(\w), )?--([\w-]+)`).FindAllStringSubmatch(help, -1) {
+		name := o[2]
+		if o[1] != "" {
+			name = o[1]
+		}
+		checkOption(t, manual, strings.Join(verb, " "), name)
+	}
+}
+
+func checkOption(t *testing.T, manual, verb, name string) {
+	t.Helper()
+	macro := "Fl " + name
+	if len(name) > 1 {
+		macro = "Fl Fl " + name
+	}
+	if !regexp.MustCompile(`(?m)^\.(.* )?` + macro + `\b`).MatchString(manual) {
+		t.Errorf("jailctl.1 does not name the option %s of %s", name, verb)
+	}
+}
+
+func TestRuleOfDecisionHasTheSameWordsEverywhere(t *testing.T) {
+	for _, file := range append([]string{"../README.md"}, manuals...) {
+		// A manual breaks lines where it likes and may have the sentence in a macro.
+		text := strings.Join(strings.Fields(read(t, file)), " ")
+		if !strings.Contains(text, rule) {
+			t.Errorf("%s does not say: %s", file, rule)
+		}
+	}
+}
+
+// The manuals name the places of `make install` without directions.
+func TestManualsNameTheDefaultPlaces(t *testing.T) {
+	for _, m := range manuals {
+		text := []byte(read(t, m))
+		for _, place := range []string{paths.Sysconf + "/jails/", paths.State + "/policies/"} {
+			if !bytes.Contains(text, []byte(place)) {
+				t.Errorf("%s does not name %s", m, place)
+			}
+		}
+	}
+}
