@@ -133,11 +133,11 @@ func explain(jail string, g *policy.Grant) error {
 func list(c policy.Caller) error {
 	dir, err := safepath.Dir(paths.State + "/policies")
 	if err != nil {
-		return refuse(c, nil, 0, false, "cannot list the jails")
+		return failed("cannot list the jails", err)
 	}
 	names, err := readNames(dir)
 	if err != nil {
-		return refuse(c, nil, 0, false, "cannot list the jails")
+		return failed("cannot list the jails", err)
 	}
 	for _, name := range names {
 		jail, err := load(name)
