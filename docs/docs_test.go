@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -172,6 +173,40 @@ func TestManualsNameTheDefaultPlaces(t *testing.T) {
 			if !bytes.Contains(text, []byte(place)) {
 				t.Errorf("%s does not name %s", m, place)
 			}
+		}
+	}
+}
+
+// Every test that SECURITY.md names is there, and every attack on the helper that
+// is tested is named.
+func TestSecurityNamesTests(t *testing.T) {
+	var sources []string
+	for _, pattern := range []string{"../cmd/*/*_test.go", "../client/*_test.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			sources = append(sources, read(t, f))
+		}
+	}
+	tests := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^func (Test[A-Za-z0-9]+)\(`).FindAllStringSubmatch(strings.Join(sources, "\n"), -1) {
+		tests[m[1]] = true
+	}
+	text := read(t, "../SECURITY.md")
+	named := regexp.MustCompile(`\bTest[A-Za-z0-9]+`).FindAllString(text, -1)
+	if len(named) < 30 {
+		t.Fatalf("SECURITY.md names %d tests", len(named))
+	}
+	for _, name := range named {
+		if !tests[name] {
+			t.Errorf("SECURITY.md names %s, which is no test", name)
+		}
+	}
+	for name := range tests {
+		if regexp.MustCompile(`^TestA\d`).MatchString(name) && !strings.Contains(text, name) {
+			t.Errorf("SECURITY.md does not name %s", name)
 		}
 	}
 }
