@@ -100,37 +100,30 @@ func (r *Request) Encode() ([]byte, error) {
 	return b, nil
 }
 
+// The messages of proto/ipc.proto.
+var (
+	requestSchema = wire.Schema{
+		1: wire.Number, 2: wire.Text, 3: wire.Texts, 4: wire.Text, 5: wire.Text, 6: wire.Text, 7: wire.Texts, 8: wire.Texts,
+	}
+	replySchema = wire.Schema{1: wire.Number, 2: wire.Number, 3: wire.Text, 4: wire.Number, 5: wire.Text, 6: wire.Text}
+)
+
 // DecodeRequest reads the caller's packet and vets its form: known fields,
 // scalars once, no NUL (execve(2) would cut a string there, after it was
 // decided upon whole), and a name before each "=".
 func DecodeRequest(b []byte) (*Request, error) {
 	r := new(Request)
-	var seen wire.Seen
-	for len(b) > 0 {
-		f, rest, err := wire.Next(b)
-		if err != nil {
-			return nil, err
-		}
-		b = rest
-		repeated := f.Num == 3 || f.Num == 7 || f.Num == 8
-		if seen.Again(f) && !repeated {
-			return nil, wire.ErrMalformed
-		}
-		if f.Num == 1 {
-			if f.Type != wire.Varint || f.N < uint64(Run) || f.N > uint64(List) {
-				return nil, wire.ErrMalformed
-			}
-			r.Verb = Verb(f.N)
-			continue
-		}
-		if f.Type != wire.Bytes {
-			return nil, wire.ErrMalformed
-		}
+	err := requestSchema.Walk(b, func(f wire.Field) error {
 		s := string(f.B)
 		if strings.IndexByte(s, 0) >= 0 {
-			return nil, wire.ErrMalformed
+			return wire.ErrMalformed
 		}
 		switch f.Num {
+		case 1:
+			if f.N > uint64(List) {
+				return wire.ErrMalformed
+			}
+			r.Verb = Verb(f.N)
 		case 2:
 			r.Jail = s
 		case 3:
@@ -145,14 +138,13 @@ func DecodeRequest(b []byte) (*Request, error) {
 			r.Env = append(r.Env, s)
 		case 8:
 			if strings.IndexByte(s, '=') < 1 {
-				return nil, wire.ErrMalformed
+				return wire.ErrMalformed
 			}
 			r.Assign = append(r.Assign, s)
-		default:
-			return nil, wire.ErrMalformed
 		}
-	}
-	if r.Verb == 0 || len(r.Env)+len(r.Assign) > maxVariables {
+		return nil
+	})
+	if err != nil || r.Verb < Run || len(r.Env)+len(r.Assign) > maxVariables {
 		return nil, wire.ErrMalformed
 	}
 	return r, nil
@@ -171,35 +163,24 @@ func (r *Reply) Encode() []byte {
 
 // DecodeReply reads the helper's packet.
 func DecodeReply(b []byte) (r Reply, err error) {
-	var seen wire.Seen
-	for len(b) > 0 {
-		f, rest, err := wire.Next(b)
-		if err != nil || seen.Again(f) {
-			return r, wire.ErrMalformed
-		}
-		b = rest
-		want := wire.Varint
+	err = replySchema.Walk(b, func(f wire.Field) error {
 		switch f.Num {
 		case 1:
 			r.Outcome = Outcome(f.N)
 		case 2:
 			r.Errno = syscall.Errno(f.N)
 		case 3:
-			r.Text, want = string(f.B), wire.Bytes
+			r.Text = string(f.B)
 		case 4:
 			r.Wall = f.N
 		case 5:
-			r.Explanation, want = f.B, wire.Bytes
+			r.Explanation = f.B
 		case 6:
-			r.Listing, want = f.B, wire.Bytes
-		default:
-			return r, wire.ErrMalformed
+			r.Listing = f.B
 		}
-		if f.Type != want {
-			return r, wire.ErrMalformed
-		}
-	}
-	if r.Outcome < Refused || r.Outcome > End {
+		return nil
+	})
+	if err != nil || r.Outcome < Refused || r.Outcome > End {
 		return r, wire.ErrMalformed
 	}
 	return r, nil

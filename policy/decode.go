@@ -1,7 +1,7 @@
 package policy
 
 import (
-	"strings"
+	"bytes"
 
 	"jailctl/internal/wire"
 )
@@ -13,20 +13,31 @@ const end = 0x6c69616a
 // version is the only format of the compiled form that this package reads.
 const version = 1
 
+// The messages of proto/compiled.proto.
+var (
+	jailSchema = wire.Schema{
+		1: wire.Number, 2: wire.Text, 3: wire.Text, 4: wire.Text, 5: wire.Text, 6: wire.Texts, 7: wire.Text, 8: wire.Texts,
+		9: wire.Texts, 10: wire.Text, 11: wire.Text, 12: wire.Texts, 13: wire.Number, 14: wire.Number, 15: wire.Number, 16: wire.Mark,
+	}
+	ruleSchema = wire.Schema{
+		1: wire.Number, 2: wire.Number, 3: wire.Number, 4: wire.Texts, 5: wire.Numbers, 6: wire.Texts, 7: wire.Text,
+		8: wire.Number, 9: wire.Text, 10: wire.Number, 11: wire.Numbers, 12: wire.Number,
+	}
+	userSchema    = wire.Schema{1: wire.Number, 2: wire.Text, 3: wire.Text, 4: wire.Text}
+	commandSchema = wire.Schema{1: wire.Text, 2: wire.Texts, 3: wire.Number, 4: wire.Number}
+	limitSchema   = wire.Schema{1: wire.Number, 2: wire.Number}
+)
+
 // Decode reads the compiled form of a policy. It is as strict as its writer:
 // unknown fields, scalars that stand twice, wrong types and anything after the
 // end mark are refused, and so is a root that no policy may have.
 func Decode(b []byte) (*Jail, error) {
 	j := new(Jail)
-	var seen wire.Seen
 	var formatted, ended bool
-	for len(b) > 0 {
-		f, rest, err := wire.Next(b)
-		repeated := f.Num == 6 || f.Num == 8 || f.Num == 9 || f.Num == 12
-		if err != nil || ended || f.Type != jailTypes(f.Num) || seen.Again(f) && !repeated {
-			return nil, wire.ErrMalformed
+	err := jailSchema.Walk(b, func(f wire.Field) error {
+		if ended {
+			return wire.ErrMalformed
 		}
-		b = rest
 		switch f.Num {
 		case 1:
 			formatted = f.N == version
@@ -39,18 +50,14 @@ func Decode(b []byte) (*Jail, error) {
 		case 5:
 			j.Root = string(f.B)
 		case 6:
-			r, err := decodeRule(f.B)
-			if err != nil {
-				return nil, err
-			}
-			j.Rules = append(j.Rules, r)
+			return add(&j.Rules, f.B, decodeRule)
 		case 7:
 			j.DefaultCommand = string(f.B)
 		case 8:
 			j.Keep = append(j.Keep, string(f.B))
 		case 9:
-			if strings.IndexByte(string(f.B), '=') < 1 {
-				return nil, wire.ErrMalformed
+			if bytes.IndexByte(f.B, '=') < 1 {
+				return wire.ErrMalformed
 			}
 			j.Set = append(j.Set, string(f.B))
 		case 10:
@@ -58,12 +65,11 @@ func Decode(b []byte) (*Jail, error) {
 		case 11:
 			j.Dir = string(f.B)
 		case 12:
-			l, err := decodeLimit(f.B)
-			if err != nil {
-				return nil, err
-			}
-			j.Limits = append(j.Limits, l)
+			return add(&j.Limits, f.B, decodeLimit)
 		case 13:
+			if f.N > 0o777 {
+				return wire.ErrMalformed
+			}
 			j.Umask = uint32(f.N)
 		case 14:
 			j.Wall = f.N
@@ -72,37 +78,23 @@ func Decode(b []byte) (*Jail, error) {
 		case 16:
 			ended = f.N == end
 		}
-	}
-	if !formatted || !ended || !ValidName(j.Name) || !CleanAbs(j.Root) || j.Root == "/" || !CleanAbs(j.Dir) || j.Umask > 0o777 {
+		return nil
+	})
+	if err != nil || !formatted || !ended || !ValidName(j.Name) || !CleanAbs(j.Root) || j.Root == "/" || !CleanAbs(j.Dir) {
 		return nil, wire.ErrMalformed
 	}
 	return j, nil
 }
 
-// jailTypes is the wire type that each field of Compiled must have. A number
-// that is no field gets a type that Next never returns.
-func jailTypes(num uint32) wire.Type {
-	switch num {
-	case 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12:
-		return wire.Bytes
-	case 1, 13, 14, 15:
-		return wire.Varint
-	case 16:
-		return wire.Fixed32
-	}
-	return 0xff
+// add decodes one element of a repeated message.
+func add[T any](list *[]T, b []byte, decode func([]byte) (T, error)) error {
+	v, err := decode(b)
+	*list = append(*list, v)
+	return err
 }
 
 func decodeRule(b []byte) (r Rule, err error) {
-	var seen wire.Seen
-	for len(b) > 0 {
-		f, rest, err := wire.Next(b)
-		repeated := f.Num == 4 || f.Num == 5 || f.Num == 6 || f.Num == 11
-		if err != nil || seen.Again(f) && !repeated {
-			return r, wire.ErrMalformed
-		}
-		b = rest
-		want := wire.Varint
+	err = ruleSchema.Walk(b, func(f wire.Field) (err error) {
 		switch f.Num {
 		case 1:
 			r.Line = uint32(f.N)
@@ -111,52 +103,27 @@ func decodeRule(b []byte) (r Rule, err error) {
 		case 3:
 			r.Everyone = f.N != 0
 		case 4:
-			u, err := decodeUser(f.B)
-			if err != nil {
-				return r, err
-			}
-			r.Users, want = append(r.Users, u), wire.Bytes
+			err = add(&r.Users, f.B, decodeUser)
 		case 5:
-			id, err := decodeID(f.N)
-			if err != nil {
-				return r, err
-			}
-			r.Groups = append(r.Groups, id)
+			err = addID(&r.Groups, f.N)
 		case 6:
-			c, err := decodeCommand(f.B)
-			if err != nil {
-				return r, err
-			}
-			r.Commands, want = append(r.Commands, c), wire.Bytes
+			err = add(&r.Commands, f.B, decodeCommand)
 		case 7:
-			if r.Target, err = decodeUser(f.B); err != nil {
-				return r, err
-			}
-			want = wire.Bytes
+			r.Target, err = decodeUser(f.B)
 		case 8:
-			if r.GID, err = decodeID(f.N); err != nil {
-				return r, err
-			}
+			r.GID, err = decodeID(f.N)
 		case 9:
-			r.GroupName, want = string(f.B), wire.Bytes
+			r.GroupName = string(f.B)
 		case 10:
 			r.Caller = f.N != 0
 		case 11:
-			id, err := decodeID(f.N)
-			if err != nil {
-				return r, err
-			}
-			r.TargetGroups = append(r.TargetGroups, id)
+			err = addID(&r.TargetGroups, f.N)
 		case 12:
 			r.NotAfter = f.N
-		default:
-			return r, wire.ErrMalformed
 		}
-		if f.Type != want {
-			return r, wire.ErrMalformed
-		}
-	}
-	return r, nil
+		return err
+	})
+	return r, err
 }
 
 // decodeID refuses a number that is no uid or gid: uid 2^32 would become 0 when
@@ -168,40 +135,31 @@ func decodeID(n uint64) (uint32, error) {
 	return uint32(n), nil
 }
 
+func addID(list *[]uint32, n uint64) error {
+	id, err := decodeID(n)
+	*list = append(*list, id)
+	return err
+}
+
 func decodeUser(b []byte) (u User, err error) {
-	var seen wire.Seen
-	for len(b) > 0 {
-		f, rest, err := wire.Next(b)
-		if err != nil || seen.Again(f) || (f.Num == 1) != (f.Type == wire.Varint) {
-			return u, wire.ErrMalformed
-		}
-		b = rest
+	err = userSchema.Walk(b, func(f wire.Field) (err error) {
 		switch f.Num {
 		case 1:
-			if u.UID, err = decodeID(f.N); err != nil {
-				return u, err
-			}
+			u.UID, err = decodeID(f.N)
 		case 2:
 			u.Name = string(f.B)
 		case 3:
 			u.Home = string(f.B)
 		case 4:
 			u.Shell = string(f.B)
-		default:
-			return u, wire.ErrMalformed
 		}
-	}
-	return u, nil
+		return err
+	})
+	return u, err
 }
 
 func decodeCommand(b []byte) (c Command, err error) {
-	var seen wire.Seen
-	for len(b) > 0 {
-		f, rest, err := wire.Next(b)
-		if err != nil || seen.Again(f) && f.Num != 2 || (f.Num <= 2) != (f.Type == wire.Bytes) {
-			return c, wire.ErrMalformed
-		}
-		b = rest
+	err = commandSchema.Walk(b, func(f wire.Field) error {
 		switch f.Num {
 		case 1:
 			c.Path = string(f.B)
@@ -211,35 +169,27 @@ func decodeCommand(b []byte) (c Command, err error) {
 			c.HasArgs = f.N != 0
 		case 4:
 			c.AnyRest = f.N != 0
-		default:
-			return c, wire.ErrMalformed
 		}
-	}
+		return nil
+	})
 	if !CleanAbs(c.Path) {
 		return c, wire.ErrMalformed
 	}
-	return c, nil
+	return c, err
 }
 
 func decodeLimit(b []byte) (l Limit, err error) {
-	var seen wire.Seen
-	for len(b) > 0 {
-		f, rest, err := wire.Next(b)
-		if err != nil || seen.Again(f) || f.Type != wire.Varint {
-			return l, wire.ErrMalformed
-		}
-		b = rest
+	err = limitSchema.Walk(b, func(f wire.Field) error {
 		switch f.Num {
 		case 1:
 			if f.N > 63 {
-				return l, wire.ErrMalformed
+				return wire.ErrMalformed
 			}
 			l.Resource = int(f.N)
 		case 2:
 			l.Value = f.N
-		default:
-			return l, wire.ErrMalformed
 		}
-	}
-	return l, nil
+		return nil
+	})
+	return l, err
 }

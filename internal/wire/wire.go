@@ -82,15 +82,54 @@ func varint(b []byte) (n uint64, rest []byte, err error) {
 	return 0, nil, ErrMalformed
 }
 
-// Seen remembers which fields of a message have been met.
-type Seen uint64
+// Kind is what a Schema allows a field to be.
+type Kind uint8
 
-// Again reports whether f is a repetition, and remembers it.
-func (s *Seen) Again(f Field) bool {
-	bit := Seen(1) << f.Num
-	again := *s&bit != 0
-	*s |= bit
-	return again
+// The kinds; zero is no field. The plural ones may stand any number of times.
+const (
+	Number Kind = 1 + iota
+	Numbers
+	Text
+	Texts
+	Mark // Fixed32, once
+)
+
+// Schema says which fields a message may have: the index is the field's number.
+type Schema []Kind
+
+// Walk calls each for every field of b, in order. A field that the schema has not,
+// of another type, or once too often ends it with ErrMalformed.
+func (s Schema) Walk(b []byte, each func(Field) error) error {
+	var seen uint64
+	for len(b) > 0 {
+		f, rest, err := Next(b)
+		if err != nil || f.Num >= uint32(len(s)) {
+			return ErrMalformed
+		}
+		b = rest
+		want, many := Varint, false
+		switch s[f.Num] {
+		case Number:
+		case Numbers:
+			many = true
+		case Text:
+			want = Bytes
+		case Texts:
+			want, many = Bytes, true
+		case Mark:
+			want = Fixed32
+		default:
+			return ErrMalformed
+		}
+		if f.Type != want || !many && seen&(1<<f.Num) != 0 {
+			return ErrMalformed
+		}
+		seen |= 1 << f.Num
+		if err := each(f); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // AppendUint appends a varint field; zero is the default and is left out.
