@@ -20,6 +20,7 @@ type Refused struct {
 	Outcome ipc.Outcome
 	Errno   syscall.Errno // of execve(2) with ipc.ExecFailed, else of what failed, if any
 	Text    string        // one line, no newline
+	Stage   string        // with ipc.Failed: the helper's step, "" where it was not reached
 	// Killed is the signal from the terminal that ended the helper, 0 if none did.
 	Killed syscall.Signal
 }
@@ -147,7 +148,7 @@ func (c *Cmd) Granted() (ipc.Reply, error) {
 	c.relay.drain()
 	c.close()
 	if err == nil {
-		return r, &Refused{Outcome: r.Outcome, Errno: r.Errno, Text: r.Text}
+		return r, &Refused{Outcome: r.Outcome, Errno: r.Errno, Text: r.Text, Stage: r.Stage}
 	}
 	refused := &Refused{Outcome: ipc.Failed, Text: noAnswer}
 	if ended.Signaled() {
@@ -169,7 +170,7 @@ func (c *Cmd) Running() error {
 	c.reap()
 	c.relay.drain()
 	c.close()
-	return &Refused{Outcome: r.Outcome, Errno: r.Errno, Text: r.Text}
+	return &Refused{Outcome: r.Outcome, Errno: r.Errno, Text: r.Text, Stage: r.Stage}
 }
 
 // Wait waits for the command to end. stopped, if not nil, is called when it
@@ -195,7 +196,7 @@ func (c *Cmd) Wait(stopped func()) (syscall.WaitStatus, error) {
 	// What stands in the socket is why execve failed; nothing: it ran.
 	syscall.SetNonblock(c.socket, true)
 	if r, err := receive(c.socket); err == nil {
-		return status, &Refused{Outcome: r.Outcome, Errno: r.Errno, Text: r.Text}
+		return status, &Refused{Outcome: r.Outcome, Errno: r.Errno, Text: r.Text, Stage: r.Stage}
 	}
 	return status, nil
 }
@@ -299,7 +300,7 @@ func Ask(q ipc.Request) ([]ipc.Reply, error) {
 		case ipc.End:
 			return all, nil
 		default:
-			return all, &Refused{Outcome: r.Outcome, Errno: r.Errno, Text: r.Text}
+			return all, &Refused{Outcome: r.Outcome, Errno: r.Errno, Text: r.Text, Stage: r.Stage}
 		}
 	}
 }

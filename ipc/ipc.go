@@ -72,6 +72,7 @@ type Reply struct {
 	Wall        uint64 // seconds
 	Explanation []byte
 	Listing     []byte
+	Stage       string // with Failed: the step of the helper
 }
 
 // Encode returns the packet for r, or an error where it would be too large.
@@ -105,7 +106,7 @@ var (
 	requestSchema = wire.Schema{
 		1: wire.Number, 2: wire.Text, 3: wire.Texts, 4: wire.Text, 5: wire.Text, 6: wire.Text, 7: wire.Texts, 8: wire.Texts,
 	}
-	replySchema = wire.Schema{1: wire.Number, 2: wire.Number, 3: wire.Text, 4: wire.Number, 5: wire.Text, 6: wire.Text}
+	replySchema = wire.Schema{1: wire.Number, 2: wire.Number, 3: wire.Text, 4: wire.Number, 5: wire.Text, 6: wire.Text, 7: wire.Text}
 )
 
 // DecodeRequest reads the caller's packet and vets its form: known fields,
@@ -158,7 +159,8 @@ func (r *Reply) Encode() []byte {
 	b = wire.AppendString(b, 3, r.Text)
 	b = wire.AppendUint(b, 4, r.Wall)
 	b = wire.AppendString(b, 5, r.Explanation)
-	return wire.AppendString(b, 6, r.Listing)
+	b = wire.AppendString(b, 6, r.Listing)
+	return wire.AppendString(b, 7, r.Stage)
 }
 
 // DecodeReply reads the helper's packet.
@@ -177,6 +179,8 @@ func DecodeReply(b []byte) (r Reply, err error) {
 			r.Explanation = f.B
 		case 6:
 			r.Listing = f.B
+		case 7:
+			r.Stage = string(f.B)
 		}
 		return nil
 	})

@@ -133,14 +133,14 @@ func TestReplyRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		r := ipc.Reply{
 			Outcome: ipc.Outcome(rapid.Uint32Range(1, 7).Draw(t, "outcome")), Errno: syscall.Errno(rapid.Uint32Range(0, 133).Draw(t, "errno")),
-			Text: rapid.String().Draw(t, "text"), Wall: rapid.Uint64().Draw(t, "wall"),
+			Text: rapid.String().Draw(t, "text"), Wall: rapid.Uint64().Draw(t, "wall"), Stage: rapid.String().Draw(t, "stage"),
 		}
 		got, err := ipc.DecodeReply(r.Encode())
 		if err != nil || cmp.Diff(r, got) != "" {
 			t.Fatal(err, cmp.Diff(r, got))
 		}
 		var m jailpb.Reply
-		if err := proto.Unmarshal(r.Encode(), &m); err != nil || m.Text != r.Text || m.WallSeconds != r.Wall || uint32(m.Outcome) != uint32(r.Outcome) || m.Errno != uint32(r.Errno) {
+		if err := proto.Unmarshal(r.Encode(), &m); err != nil || m.Text != r.Text || m.Stage != r.Stage || m.WallSeconds != r.Wall || uint32(m.Outcome) != uint32(r.Outcome) || m.Errno != uint32(r.Errno) {
 			t.Fatalf("generated code reads %v: %v", &m, err)
 		}
 	})

@@ -160,7 +160,12 @@ type status int
 
 func (fd status) started(pid int) { fd.event("started", `,"pid":`+strconv.Itoa(pid)) }
 
-func (fd status) refused(reason string) { fd.event("refused", `,"reason":`+jsonString(reason)) }
+func (fd status) refused(reason, stage string) {
+	if stage != "" {
+		stage = `,"stage":` + jsonString(stage)
+	}
+	fd.event("refused", `,"reason":`+jsonString(reason)+stage)
+}
 
 func (fd status) exited(code int) { fd.event("exited", `,"code":`+strconv.Itoa(code)) }
 

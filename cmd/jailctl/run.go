@@ -171,12 +171,15 @@ func refused(events status, err error) int {
 	if ok && r.Killed != 0 {
 		die(r.Killed)
 	}
-	text := err.Error()
+	text, stage := err.Error(), ""
 	if !ok || r.Outcome == ipc.Refused {
 		text = "cannot run: " + text
 	}
 	say(text)
-	events.refused(text)
+	if ok {
+		stage = r.Stage
+	}
+	events.refused(text, stage)
 	if ok {
 		return r.Status()
 	}

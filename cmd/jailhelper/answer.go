@@ -33,6 +33,14 @@ func failed(what string, err error) error {
 	return &ipcError{r}
 }
 
+// at notes in which step err ended the helper.
+func at(stage string, err error) error {
+	if e, ok := err.(*ipcError); ok && e.Outcome == ipc.Failed {
+		e.Stage = stage
+	}
+	return err
+}
+
 // reply tells the client why nothing was run. It never blocks, and if nobody
 // listens that changes nothing.
 func reply(err error) {

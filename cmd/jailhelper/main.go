@@ -55,36 +55,36 @@ func main() {
 // run is one request. It returns only if nothing was run.
 func run() error {
 	if err := harden(); err != nil {
-		return err
+		return at("harden", err)
 	}
 	who, err := who()
 	if err != nil {
-		return err
+		return at("who", err)
 	}
 	request, err := what()
 	if err != nil {
 		return refuse(who, request, 0, false, err.Error())
 	}
 	if request.Verb == ipc.List {
-		return list(who)
+		return at("list", list(who))
 	}
 	grant, err := may(who, request)
 	if err != nil {
-		return err
+		return at("may", err)
 	}
 	if request.Verb == ipc.Explain {
 		return explain(request.Jail, grant)
 	}
 	if err := enter(grant.Root); err != nil {
-		return err
+		return at("enter", err)
 	}
 	if err := drop(grant); err != nil {
-		return err
+		return at("drop", err)
 	}
 	if err := confine(grant); err != nil {
-		return err
+		return at("confine", err)
 	}
-	return exec(grant)
+	return at("exec", exec(grant))
 }
 
 // 1. harden: from here on the caller influences nothing but the message.

@@ -346,17 +346,22 @@ func Syslog(t testing.TB) func() []string {
 		}
 		conn.Close()
 	})
-	return func() []string {
-		var lines []string
-		b := make([]byte, 65536)
-		for {
-			conn.SetReadDeadline(time.Now().Add(5 * time.Millisecond))
-			n, err := conn.Read(b)
-			if err != nil {
-				return lines
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() (lines []string) {
+		raw.Control(func(fd uintptr) {
+			b := make([]byte, 65536)
+			for {
+				n, _, err := unix.Recvfrom(int(fd), b, unix.MSG_DONTWAIT)
+				if err != nil {
+					return
+				}
+				lines = append(lines, string(b[:n]))
 			}
-			lines = append(lines, string(b[:n]))
-		}
+		})
+		return lines
 	}
 }
 

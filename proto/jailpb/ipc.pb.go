@@ -280,7 +280,10 @@ type Reply struct {
 	// With OUTCOME_EXPLAINED.
 	Explanation *Explanation `protobuf:"bytes,5,opt,name=explanation,proto3" json:"explanation,omitempty"`
 	// With OUTCOME_LISTED.
-	Listing       *Listing `protobuf:"bytes,6,opt,name=listing,proto3" json:"listing,omitempty"`
+	Listing *Listing `protobuf:"bytes,6,opt,name=listing,proto3" json:"listing,omitempty"`
+	// With OUTCOME_FAILED: the step of the helper that failed, as jailhelper(8) names
+	// them.
+	Stage         string `protobuf:"bytes,7,opt,name=stage,proto3" json:"stage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -355,6 +358,13 @@ func (x *Reply) GetListing() *Listing {
 		return x.Listing
 	}
 	return nil
+}
+
+func (x *Reply) GetStage() string {
+	if x != nil {
+		return x.Stage
+	}
+	return ""
 }
 
 // Explanation is the grant that a run would get.
@@ -681,14 +691,15 @@ const file_ipc_proto_rawDesc = "" +
 	"\x05group\x18\x05 \x01(\tR\x05group\x12\x1c\n" +
 	"\tdirectory\x18\x06 \x01(\fR\tdirectory\x12 \n" +
 	"\venvironment\x18\a \x03(\fR\venvironment\x12 \n" +
-	"\vassignments\x18\b \x03(\fR\vassignments\"\xe4\x01\n" +
+	"\vassignments\x18\b \x03(\fR\vassignments\"\xfa\x01\n" +
 	"\x05Reply\x12*\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2\x10.jailctl.OutcomeR\aoutcome\x12\x14\n" +
 	"\x05errno\x18\x02 \x01(\rR\x05errno\x12\x12\n" +
 	"\x04text\x18\x03 \x01(\tR\x04text\x12!\n" +
 	"\fwall_seconds\x18\x04 \x01(\x04R\vwallSeconds\x126\n" +
 	"\vexplanation\x18\x05 \x01(\v2\x14.jailctl.ExplanationR\vexplanation\x12*\n" +
-	"\alisting\x18\x06 \x01(\v2\x10.jailctl.ListingR\alisting\"\x95\x03\n" +
+	"\alisting\x18\x06 \x01(\v2\x10.jailctl.ListingR\alisting\x12\x14\n" +
+	"\x05stage\x18\a \x01(\tR\x05stage\"\x95\x03\n" +
 	"\vExplanation\x12\x16\n" +
 	"\x06policy\x18\x01 \x01(\tR\x06policy\x12\x12\n" +
 	"\x04line\x18\x02 \x01(\rR\x04line\x12\x12\n" +
