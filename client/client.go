@@ -87,6 +87,7 @@ func (c *Cmd) Start() error {
 			c.close()
 		}
 	}()
+	syscall.SetsockoptInt(pair[0], syscall.SOL_SOCKET, syscall.SO_SNDBUF, ipc.MaxPacket) // the send says if it was too little
 	if err := syscall.Sendmsg(pair[0], packet, nil, nil, syscall.MSG_NOSIGNAL|syscall.MSG_DONTWAIT); err != nil {
 		return failed("cannot send the request", err)
 	}
@@ -103,6 +104,9 @@ func (c *Cmd) Start() error {
 	pid, err := syscall.ForkExec(paths.Libexec+"/jailhelper", []string{"jailhelper"}, &syscall.ProcAttr{Env: []string{""}, Files: files})
 	c.relay.started()
 	if err != nil {
+		if err == syscall.EACCES {
+			return &Refused{Outcome: ipc.Failed, Errno: syscall.EACCES, Text: "cannot start " + paths.Libexec + "/jailhelper: only members of its group may"}
+		}
 		return failed("cannot start "+paths.Libexec+"/jailhelper", err)
 	}
 	c.pid = pid
@@ -174,15 +178,18 @@ func (c *Cmd) Running() error {
 }
 
 // Wait waits for the command to end. stopped, if not nil, is called when it
-// stops, and the command is continued when it returns.
-func (c *Cmd) Wait(stopped func()) (syscall.WaitStatus, error) {
+// stops, and the command is continued when it returns true; after false, stops are
+// no longer looked for.
+func (c *Cmd) Wait(stopped func() bool) (syscall.WaitStatus, error) {
 	for stopped != nil && c.wait(wExited|wStopped|wNoWait) == cldStopped {
 		// A shell that stops and continues us both does so one by one.
 		syscall.Nanosleep(&syscall.Timespec{Nsec: 10e6}, nil)
 		if c.wait(wStopped|wNoWait|wNoHang) != cldStopped {
 			continue
 		}
-		stopped()
+		if !stopped() {
+			break
+		}
 		c.wait(wStopped | wNoHang)
 		// SIGCONT may be sent to anybody in the session (kill(2)).
 		syscall.Kill(c.pid, syscall.SIGCONT)
@@ -305,42 +312,38 @@ func Ask(q ipc.Request) ([]ipc.Reply, error) {
 	}
 }
 
-// receive reads one reply; end of file is an error. A helper that refuses before
-// it reads the request leaves ECONNRESET ahead of its answer (unix(7)), once.
+// receive reads one reply; end of file is an error.
 func receive(fd int) (ipc.Reply, error) {
 	b := make([]byte, 4096)
-	reset := false
-	for {
-		n, err := peek(fd, b)
-		if err == syscall.EINTR {
-			continue
-		}
-		if err == syscall.ECONNRESET && !reset {
-			reset = true
-			continue
-		}
-		if err != nil {
-			return ipc.Reply{}, err
-		}
-		if n > len(b) {
-			b = make([]byte, n)
-		}
-		n, _, err = syscall.Recvfrom(fd, b, 0)
-		if err != nil {
-			return ipc.Reply{}, err
-		}
-		if n == 0 {
-			return ipc.Reply{}, syscall.ENODATA
-		}
-		return ipc.DecodeReply(b[:n])
+	n, err := recv(fd, b, syscall.MSG_PEEK|syscall.MSG_TRUNC)
+	if n > len(b) {
+		b = make([]byte, n)
 	}
+	if err == nil {
+		n, err = recv(fd, b, 0)
+	}
+	if err == nil && n == 0 {
+		err = syscall.ENODATA
+	}
+	if err != nil {
+		return ipc.Reply{}, err
+	}
+	return ipc.DecodeReply(b[:n])
 }
 
-// peek returns the size of the next packet, which may exceed b.
-func peek(fd int, b []byte) (int, error) {
-	n, _, errno := syscall.Syscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), syscall.MSG_PEEK|syscall.MSG_TRUNC, 0, 0)
-	if errno != 0 {
-		return 0, errno
+// recv is recvfrom(2); with MSG_TRUNC it returns the size of the packet, which may
+// exceed b. A helper that ends without having read the request leaves ECONNRESET
+// on the socket, once, and the kernel reports it ahead of the answer that is there.
+func recv(fd int, b []byte, flags uintptr) (int, error) {
+	for reset := false; ; {
+		n, _, errno := syscall.Syscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&b[0])), uintptr(len(b)), flags, 0, 0)
+		switch {
+		case errno == 0:
+			return int(n), nil
+		case errno == syscall.ECONNRESET && !reset:
+			reset = true
+		case errno != syscall.EINTR:
+			return 0, errno
+		}
 	}
-	return int(n), nil
 }

@@ -20,9 +20,9 @@ const (
 	Death  = 5 // read end of the pipe whose closing kills it
 )
 
-// MaxPacket is the largest Request in bytes. The kernel's own default bound on
-// one packet is 212,960 bytes (net.core.wmem_default).
-const MaxPacket = 128 << 10
+// MaxPacket is the largest Request in bytes: as much as xargs(1) gives a command,
+// and an environment. The client widens its socket for it (socket(7), SO_SNDBUF).
+const MaxPacket = 256 << 10
 
 // maxVariables bounds a Request's environment: what is kept of it is compared
 // with all that was kept before, as root.
@@ -96,7 +96,7 @@ func (r *Request) Encode() ([]byte, error) {
 		return nil, errors.New("the environment has over 4096 variables: run with a smaller one (env -i)")
 	}
 	if len(b) > MaxPacket {
-		return nil, errors.New("arguments and environment are over 131072 bytes: shorten them, or run with a smaller environment (env -i)")
+		return nil, errors.New("arguments and environment are over 262144 bytes: shorten them (xargs -s 100000), or run with a smaller environment (env -i)")
 	}
 	return b, nil
 }
@@ -194,7 +194,7 @@ func DecodeReply(b []byte) (r Reply, err error) {
 var (
 	errGone      = errors.New("no request came")
 	errLate      = errors.New("no request came in time")
-	errTooLarge  = errors.New("the request is over 131072 bytes")
+	errTooLarge  = errors.New("the request is over 262144 bytes")
 	errAncillary = errors.New("the request carries descriptors or credentials")
 	errDoubled   = errors.New("more than one request")
 )

@@ -158,8 +158,15 @@ func CleanAbs(s string) bool {
 // the condition for being told anything about the jail.
 func (j *Jail) Named(c Caller) bool {
 	for i := range j.Rules {
-		if !j.Rules[i].Deny && j.Rules[i].names(c) {
+		r := &j.Rules[i]
+		if !r.names(c) {
+			continue
+		}
+		if !r.Deny {
 			return true
+		}
+		if len(r.Commands) == 0 && r.NotAfter == 0 {
+			return false // nothing after it can ever be reached
 		}
 	}
 	return false
@@ -221,13 +228,15 @@ func Decide(j *Jail, c Caller, q Request) (*Grant, *Denied) {
 		if !r.names(c) {
 			continue
 		}
+		command, how := r.command(argv, j.searchPath())
 		if r.ended(c.Now) {
-			if !r.Deny {
+			if !r.Deny && how == matches && r.target(c, q) {
+				missed(5, r, "the rule that permitted it has ended")
+			} else if !r.Deny {
 				missed(1, r, "the rule that names you has ended")
 			}
 			continue
 		}
-		command, how := r.command(argv, j.searchPath())
 		if how != matches {
 			if !r.Deny && how == wrongArgs {
 				missed(3, r, "these arguments are not permitted")
@@ -240,7 +249,7 @@ func Decide(j *Jail, c Caller, q Request) (*Grant, *Denied) {
 			return deny(r.Line, "denied by rule")
 		}
 		if !r.target(c, q) {
-			missed(4, r, "this target is not permitted")
+			missed(4, r, "target "+strconv.Quote(q.User+":"+q.Group)+" is not permitted")
 			continue
 		}
 		return j.grant(r, c, q, command, argv, deny)
@@ -449,9 +458,20 @@ func (j *Jail) environment(who User, q Request) (env []string, refused string) {
 // keeps reports whether the policy passes the caller's variable called name.
 func (j *Jail) keeps(name string) bool {
 	for _, k := range j.Keep {
-		if prefix, ok := strings.CutSuffix(k, "*"); ok && strings.HasPrefix(name, prefix) && name != "" || k == name {
+		if prefix, ok := strings.CutSuffix(k, "*"); ok && strings.HasPrefix(name, prefix) && isName(name) || k == name {
 			return true
 		}
 	}
 	return false
+}
+
+// isName reports whether a pattern may match s: letters, digits and underscores.
+func isName(s string) bool {
+	for i := 0; i < len(s); i++ {
+		c := s[i] | 0x20
+		if (c < 'a' || c > 'z') && (s[i] < '0' || s[i] > '9') && s[i] != '_' {
+			return false
+		}
+	}
+	return s != ""
 }

@@ -84,13 +84,14 @@ func TestDecide(t *testing.T) {
 		{"empty command", jail(anyone), member, ask(""), "-clean absolute path"},
 		{"relative directory", jail(anyone), member, policy.Request{Argv: []string{"id"}, Dir: "tmp"}, "-must be an absolute path"},
 		{"ended", jail(policy.Rule{Everyone: true, NotAfter: now}), member, ask("id"), "-has ended"},
+		{"ended, another one near", jail(policy.Rule{Everyone: true, NotAfter: now}, policy.Rule{Everyone: true, Commands: []policy.Command{{Path: "/bin/a"}}}), member, ask("id"), "-that permitted it has ended"},
 		{"not ended", jail(policy.Rule{Everyone: true, NotAfter: now + 1}), member, ask("id"), "id"},
 		{"an ended denial does not deny", jail(policy.Rule{Everyone: true, Deny: true, NotAfter: now}, anyone), member, ask("id"), "id"},
 		{"target by name", jail(anyone), member, policy.Request{Argv: []string{"id"}, User: "daemon", Group: "daemon"}, "id"},
 		{"target by number", jail(anyone), member, policy.Request{Argv: []string{"id"}, User: "1", Group: "1"}, "id"},
-		{"wrong target", jail(anyone), member, policy.Request{Argv: []string{"id"}, User: "root"}, "-this target"},
-		{"wrong group", jail(anyone), member, policy.Request{Argv: []string{"id"}, Group: "0"}, "-this target"},
-		{"number not in its decimal form", jail(anyone), member, policy.Request{Argv: []string{"id"}, User: "01"}, "-this target"},
+		{"wrong target", jail(anyone), member, policy.Request{Argv: []string{"id"}, User: "root"}, "-target \"root:\""},
+		{"wrong group", jail(anyone), member, policy.Request{Argv: []string{"id"}, Group: "0"}, "-target \":0\""},
+		{"number not in its decimal form", jail(anyone), member, policy.Request{Argv: []string{"id"}, User: "01"}, "-target \"01:\""},
 		{"the caller as target", jail(policy.Rule{Everyone: true, Caller: true}), member, policy.Request{Argv: []string{"id"}, User: "1001"}, "id"},
 		{"the rule with the target", jail(policy.Rule{Everyone: true, Caller: true}, anyone), member, policy.Request{Argv: []string{"id"}, User: "daemon"}, "id"},
 		{"target uid 0", jail(policy.Rule{Everyone: true, GID: 5}), member, ask("id"), "-would be root"},
@@ -129,7 +130,9 @@ func TestTold(t *testing.T) {
 		"denied and others":  {[]policy.Rule{{Users: users(1001), Deny: true}, {Users: users(7)}}, false},
 		"ended":              {[]policy.Rule{{Users: users(1001), NotAfter: 5}}, true},
 		"another command":    {[]policy.Rule{{Users: users(1001), Commands: []policy.Command{{Path: "/x"}}}}, true},
-		"denied this, not x": {[]policy.Rule{{Users: users(1001), Deny: true}, {Groups: []uint32{50}}}, true},
+		"denied another":     {[]policy.Rule{{Users: users(1001), Deny: true, Commands: []policy.Command{{Path: "/x"}}}, {Groups: []uint32{50}, NotAfter: 1}}, true},
+		"denied for ever":    {[]policy.Rule{{Users: users(1001), Deny: true}, {Groups: []uint32{50}}}, false},
+		"denied for a while": {[]policy.Rule{{Users: users(1001), Deny: true, NotAfter: now + 1}, {Groups: []uint32{50}}}, true},
 	}
 	for name, test := range tests {
 		if _, denied := policy.Decide(jail(test.rules...), member, ask("id")); denied == nil || denied.Told != test.want {
@@ -144,7 +147,7 @@ func TestGrant(t *testing.T) {
 	j.Limits, j.Umask, j.Wall = []policy.Limit{{Resource: 4}}, 0o27, 60
 	got, denied := policy.Decide(j, member, policy.Request{
 		Argv: []string{"id", "-u"}, Dir: "/tmp",
-		Env:    []string{"TERM=old", "LC_ALL=C", "LC_=x", "SECRET=1", "PATH=/evil", "A=evil", "noequals", "=x", "USER=root"},
+		Env:    []string{"TERM=old", "LC_ALL=C", "LC_=x", "LC_A B=x", "SECRET=1", "PATH=/evil", "A=evil", "noequals", "=x", "USER=root"},
 		Assign: []string{"TERM=new", "HOME=/h"},
 	})
 	if denied != nil {

@@ -4,6 +4,24 @@
 TEXT ·entry(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
 	MOVD	RSP, R0
 	MOVD	R0, ·stack(SB)
+	SUB	$32, R0, R9
+	MOVD	$9, R0	// getrlimit(RLIMIT_AS, R9)
+	MOVD	R9, R1
+	MOVD	$163, R8
+	SVC
+	MOVD	(R9), R2
+	MOVD	$1536000000, R3
+	CMP	R3, R2
+	BHS	start
+	MOVD	$2, R0	// write(2, noRoom)
+	MOVD	·noRoom(SB), R1
+	MOVD	·noRoom+8(SB), R2
+	MOVD	$64, R8
+	SVC
+	MOVD	$125, R0	// exit_group(125)
+	MOVD	$94, R8
+	SVC
+start:
 	B	_rt0_arm64_linux(SB)
 
 TEXT ·note(SB),NOSPLIT|NOFRAME|TOPFRAME,$0

@@ -31,10 +31,14 @@ func setMask(how uintptr, set uint64) {
 	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, how, uintptr(unsafe.Pointer(&set)), 0, 8, 0, 0)
 }
 
-// relayed are the signals that are passed on to the command.
+// relayed are the signals that are passed on to the command, and CONT, which is
+// only counted.
 var relayed = [...]syscall.Signal{
-	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTERM,
+	syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGTERM, syscall.SIGCONT,
 }
+
+// continued counts the times that we were continued.
+var continued atomic.Int32
 
 // noteFD is where the signal handler writes; -1: nowhere.
 //
@@ -58,6 +62,12 @@ func rtSigaction(sig syscall.Signal, act, old *sigaction) error {
 	return nil
 }
 
+func ignored(sig syscall.Signal) bool {
+	const sigIgn = 1
+	var now sigaction
+	return rtSigaction(sig, nil, &now) == nil && now.handler == sigIgn
+}
+
 // signalFD takes the relayed signals from the Go runtime, which does not say who
 // sent one, and returns the descriptor from which they are read. One that the
 // caller ignores, as nohup(1) has it, stays ignored.
@@ -76,16 +86,11 @@ func signalFD() (int, error) {
 		saRestorer = 0x04000000
 		saOnStack  = 0x08000000 // Go's threads have small stacks
 		saRestart  = 0x10000000
-		ignored    = 1
 	)
 	act := sigaction{flags: saSigInfo | saRestorer | saOnStack | saRestart, mask: 1<<64 - 1}
 	act.handler, act.restorer = handlers()
 	for _, sig := range relayed {
-		var old sigaction
-		if err := rtSigaction(sig, nil, &old); err != nil {
-			return -1, err
-		}
-		if old.handler == ignored {
+		if ignored(sig) && sig != syscall.SIGCONT {
 			continue
 		}
 		if err := rtSigaction(sig, &act, nil); err != nil {
@@ -95,8 +100,15 @@ func signalFD() (int, error) {
 	return p[0], nil
 }
 
+// inOurGroup reports whether signals to our process group reach the command too.
+func inOurGroup(pid int) bool {
+	group, err := syscall.Getpgid(pid)
+	own, _ := syscall.Getpgid(0)
+	return err == nil && group == own
+}
+
 // watch passes signals on to the command. One that the terminal sent went to the
-// whole foreground process group, the command included: passed on as well it
+// whole foreground process group, the command included if it is in it: passed on as well it
 // would arrive twice, and a second Ctrl-C means something else to many programs.
 // Before the command starts there is nobody to pass it to, and nothing that our
 // death would leave behind.
@@ -112,12 +124,16 @@ func watch(cmd *client.Cmd, fd int, granted *atomic.Bool) {
 		}
 		signo := syscall.Signal(*(*int32)(unsafe.Pointer(&info[0])))
 		code := *(*int32)(unsafe.Pointer(&info[8]))
-		if code == siKernel && signo != syscall.SIGTERM {
+		if signo == syscall.SIGCONT {
+			continued.Add(1)
+			continue
+		}
+		if code == siKernel && inOurGroup(cmd.Pid()) {
 			continue
 		}
 		// The command may run before we have read that it does.
 		for i := 0; i < 50 && !granted.Load(); i++ {
-			syscall.Nanosleep(&syscall.Timespec{Nsec: 1e6}, nil)
+			nap()
 		}
 		if !granted.Load() {
 			die(signo)
@@ -133,21 +149,69 @@ func die(sig syscall.Signal) {
 	syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
 	rtSigaction(sig, &sigaction{}, nil)
 	setMask(sigUnblock, 1<<(sig-1))
-	tid, _, _ := syscall.RawSyscall(syscall.SYS_GETTID, 0, 0, 0)
-	syscall.RawSyscall(syscall.SYS_TGKILL, uintptr(syscall.Getpid()), tid, uintptr(sig))
+	raise(sig)
 	exit(128 + int(sig)) // a signal that does not end a process
 }
 
-// onTerminal reports whether job control may stop the command.
-func onTerminal() bool {
-	for fd := uintptr(0); fd <= 2; fd++ {
+// terminal returns which of the descriptors 0 to 2 is one, -1: none.
+func terminal() int {
+	for fd := range 3 {
 		var termios [64]byte
-		if _, _, errno := syscall.RawSyscall(syscall.SYS_IOCTL, fd, syscall.TCGETS, uintptr(unsafe.Pointer(&termios))); errno == 0 {
-			return true
+		if ioctl(fd, syscall.TCGETS, unsafe.Pointer(&termios)) {
+			return fd
 		}
 	}
-	return false
+	return -1
 }
+
+func ioctl(fd int, request uintptr, arg unsafe.Pointer) bool {
+	_, _, errno := syscall.RawSyscall(syscall.SYS_IOCTL, uintptr(fd), request, uintptr(arg))
+	return errno == 0
+}
+
+// foreground returns the terminal's foreground process group (tcgetpgrp(3)).
+func foreground(tty int) (group int32) {
+	ioctl(tty, syscall.TIOCGPGRP, unsafe.Pointer(&group))
+	return group
+}
+
+// stop stops jailctl because the command was stopped, and returns when a shell's
+// fg or bg continues it. A command with a process group of its own, as a shell
+// has, gets the terminal back first if it had it. Where the signal does nothing
+// because no shell is left that could continue us, the command gets what the
+// kernel gives stopped processes then, HUP and CONT (setpgid(2)). Where the caller
+// ignores it, stops are not ours to pass on, and it reports false.
+func stop(tty int, cmd *client.Cmd) bool {
+	group, _ := syscall.Getpgid(cmd.Pid())
+	own, _ := syscall.Getpgid(0)
+	had := group != own && foreground(tty) == int32(group)
+	if ignored(syscall.SIGTSTP) {
+		return false
+	}
+	before := continued.Load()
+	raise(syscall.SIGTSTP)
+	for i := 0; i < 100 && continued.Load() == before; i++ {
+		nap()
+	}
+	if continued.Load() == before {
+		cmd.Signal(syscall.SIGHUP)
+		return true
+	}
+	if had && foreground(tty) == int32(own) {
+		g := int32(group)
+		ioctl(tty, syscall.TIOCSPGRP, unsafe.Pointer(&g))
+	}
+	return true
+}
+
+// raise sends this thread a signal, which is then delivered before it returns.
+func raise(sig syscall.Signal) {
+	tid, _, _ := syscall.RawSyscall(syscall.SYS_GETTID, 0, 0, 0)
+	syscall.RawSyscall(syscall.SYS_TGKILL, uintptr(syscall.Getpid()), tid, uintptr(sig))
+}
+
+// nap is a millisecond.
+func nap() { syscall.Nanosleep(&syscall.Timespec{Nsec: 1e6}, nil) }
 
 func sleep(seconds uint64) {
 	ts := syscall.Timespec{Sec: int64(seconds)}

@@ -17,6 +17,12 @@ import (
 // nil: linked without -E main.entry.
 var stack unsafe.Pointer
 
+// noRoom is what the entry point says where the address space is limited to less
+// than the Go runtime needs.
+//
+//lint:ignore U1000 read by the assembly
+var noRoom = "jailctl: cannot start: the limit on address space (ulimit -v) is under 1500000 KiB\n"
+
 // entry is in entry_GOARCH.s. It is never called; the kernel jumps to it.
 //
 //lint:ignore U1000 named by the linker flag -E

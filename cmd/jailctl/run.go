@@ -77,9 +77,9 @@ func parse(args []string) (cmd *client.Cmd, status int, fail string) {
 		}
 		switch letter {
 		case "-u":
-			cmd.User = value
+			cmd.User = ownNumber("/etc/passwd", value, syscall.Getuid())
 		case "-g":
-			cmd.Group = value
+			cmd.Group = ownNumber("/etc/group", value, syscall.Getgid())
 		case "-C":
 			cmd.Dir = value
 		case "-e":
@@ -101,6 +101,32 @@ func parse(args []string) (cmd *client.Cmd, status int, fail string) {
 	}
 	cmd.Argv = args
 	return cmd, status, ""
+}
+
+// ownNumber returns id in place of name where the file says that this is its name:
+// a rule whose target is the caller knows callers by number. Any other name is the
+// policy's to know, and so is one of a name service beyond the file.
+func ownNumber(file, name string, id int) string {
+	fd, err := syscall.Open(file, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if err != nil {
+		return name
+	}
+	defer syscall.Close(fd)
+	var text []byte
+	for b := make([]byte, 64<<10); ; {
+		n, err := syscall.Read(fd, b)
+		if n <= 0 || err != nil {
+			break
+		}
+		text = append(text, b[:n]...)
+	}
+	for line := range strings.SplitSeq(string(text), "\n") {
+		f := strings.SplitN(line, ":", 4)
+		if len(f) == 4 && f[0] == name && f[2] == strconv.Itoa(id) {
+			return f[2]
+		}
+	}
+	return name
 }
 
 // assignment is -e's value as "NAME=VALUE"; a bare NAME takes the caller's own
@@ -148,9 +174,9 @@ func start(cmd *client.Cmd, statusFD int) int {
 		}
 		events.started(cmd.Pid())
 	}
-	var stopped func()
-	if onTerminal() {
-		stopped = func() { syscall.Kill(syscall.Getpid(), syscall.SIGSTOP) }
+	var stopped func() bool
+	if tty := terminal(); tty >= 0 {
+		stopped = func() bool { return stop(tty, cmd) }
 	}
 	ended, err := cmd.Wait(stopped)
 	if err != nil {

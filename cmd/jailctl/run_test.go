@@ -98,8 +98,8 @@ rules { users: "jailctl-bob" run_as { user: "daemon" } not_after: "2020-01-31" }
 		"unknown jail":        {Alice, append([]string{"nope"}, touch...), "no jail of that name is open to you"},
 		"wrong command":       {Alice, []string{"web", "/bin/sh", "-c", ">/tmp/ran"}, `"/bin/sh" is not permitted`},
 		"wrong argument":      {Alice, []string{"web", "/bin/probe", "args", "/tmp/ran"}, "arguments are not permitted"},
-		"wrong target":        {Alice, append([]string{"-u", "games", "web"}, touch...), "target is not permitted"},
-		"root as target":      {Alice, append([]string{"-u", "root", "web"}, touch...), "target is not permitted"},
+		"wrong target":        {Alice, append([]string{"-u", "games", "web"}, touch...), `target "games:" is not permitted`},
+		"root as target":      {Alice, append([]string{"-u", "root", "web"}, touch...), `target "root:" is not permitted`},
 		"expired rule":        {Bob, append([]string{"web"}, touch...), "has ended"},
 		"variable not kept":   {Alice, append([]string{"-e", "A=b", "web"}, touch...), `does not keep the variable "A"`},
 		"no default command":  {Alice, []string{"web"}, "no command was given"},
@@ -484,8 +484,10 @@ func TestSuidDumpable(t *testing.T) {
 		if err := os.WriteFile(knob, []byte(value), 0); err != nil {
 			t.Fatal(err)
 		}
-		if r := Jailrun(t, Alice, "web", "true"); r.Status != status || status != 0 && !strings.Contains(r.Err, "sysctl fs.suid_dumpable=0") {
-			t.Errorf("fs.suid_dumpable=%s: %+v, want status %d", value, r, status)
+		for _, u := range []User{Alice, {Name: "root"}} {
+			if r := Jailrun(t, u, "web", "true"); r.Status != status || status != 0 && !strings.Contains(r.Err, "sysctl fs.suid_dumpable=0") {
+				t.Errorf("fs.suid_dumpable=%s, %s: %+v, want status %d", value, u.Name, r, status)
+			}
 		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 type terminal struct {
 	t      *testing.T
 	master *os.File
+	shell  *exec.Cmd
 	seen   chan string
 	text   string
 }
@@ -46,7 +47,7 @@ func newTerminal(t *testing.T) *terminal {
 		t.Fatal(err)
 	}
 	slave.Close()
-	tty := &terminal{t: t, master: master, seen: make(chan string, 100)}
+	tty := &terminal{t: t, master: master, shell: cmd, seen: make(chan string, 100)}
 	go func() {
 		b := make([]byte, 4096)
 		for {
@@ -189,6 +190,29 @@ func TestTerminalShell(t *testing.T) {
 	tty.expect("READY>")
 	tty.send("echo out=$?\n")
 	tty.expect("out=9")
+}
+
+// A shell in the jail that stops itself is continued by fg with the terminal that
+// it had, and nothing is left of it when the terminal goes.
+func TestTerminalShellStopsItself(t *testing.T) {
+	Apply(t, "web", everyone)
+	tty := newTerminal(t)
+	tty.send(Jailctl + " run -e TERM=dumb web sh -i\n")
+	tty.expect("$ ")
+	for range 3 {
+		tty.send("kill -STOP $$\n")
+		tty.expect("Stopped")
+		tty.expect("READY>")
+		tty.send("fg\n")
+		tty.expect("sh -i")
+		tty.expect("$ ")
+		tty.send("echo here=$((40+2))\n")
+		tty.expect("here=42")
+	}
+	tty.send("kill -STOP $$\n")
+	tty.expect("Stopped")
+	tty.shell.Process.Kill() // the session leader: the kernel hangs up
+	Gone(t, Prefix+"/bin/jailctl")
 }
 
 // waitFor waits until a process with mark in its command line runs as daemon.

@@ -58,13 +58,17 @@ func refuse(c policy.Caller, r *ipc.Request, line uint32, told bool, reason stri
 	jail := ""
 	if r != nil {
 		jail = r.Jail
-		b = command(b.Text("jail", jail), r)
+		b = b.Text("jail", jail)
 	}
 	if line != 0 {
 		b = b.Number("line", line)
 	}
+	b = b.Text("reason", reason)
+	if r != nil {
+		b = asked(b, r)
+	}
 	if log, err := authlog.Open(); err == nil {
-		log.Send(b.Text("reason", reason))
+		log.Send(b)
 		log.Close()
 	}
 	if r == nil {
@@ -92,11 +96,27 @@ func record(c policy.Caller, r *ipc.Request, g *policy.Grant) error {
 		return err
 	}
 	defer log.Close()
-	return log.Send(command(b, r))
+	return log.Send(asked(b, r))
 }
 
-// command appends what the caller wants to run, as far as a line goes.
-func command(b authlog.Line, r *ipc.Request) authlog.Line {
+// asked appends what the caller asks for, as far as a line goes. The environment
+// that comes by itself is left out; what is assigned is not.
+func asked(b authlog.Line, r *ipc.Request) authlog.Line {
+	if r.Verb == ipc.Explain {
+		b = b.Word("explain")
+	}
+	for _, o := range []struct{ key, value string }{{"user", r.User}, {"group", r.Group}, {"dir", r.Dir}} {
+		if o.value != "" {
+			b = b.Text(o.key, o.value)
+		}
+	}
+	for i, a := range r.Assign {
+		if len(b) > 1024 {
+			b = b.Number("more", uint32(len(r.Assign)-i))
+			break
+		}
+		b = b.Text("env", a)
+	}
 	for i, a := range r.Argv {
 		if len(b) > 2048 {
 			return b.Number("more", uint32(len(r.Argv)-i))

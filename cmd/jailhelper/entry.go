@@ -6,7 +6,7 @@ var (
 	entered       uint32              // 1: entry ran
 	callerUID     uint32 = 0xffffffff // AT_UID: the real uid at exec
 	entryEUID     uint32 = 0xffffffff // AT_EUID: 0 only where the set-uid bit counted
-	callerEnviron uint32 = 1          // not 0: the environment had a non-empty string
+	callerEnviron uint32 = 1          // not 0: the environment was not one empty string
 	closedFDs     uint32 = 1          // not 0: one of the descriptors 0 to 5 was closed
 )
 

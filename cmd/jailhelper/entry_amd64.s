@@ -6,9 +6,11 @@
 TEXT ·entry(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
 	MOVQ	0(SP), AX
 	LEAQ	16(SP)(AX*8), BX
+	LEAQ	16(BX), R10
 
 	// The runtime obeys GODEBUG, GOGC, GOMEMLIMIT, GOMAXPROCS and TZ: none of the
-	// caller's strings stays. What they held is or-ed together, to be refused.
+	// caller's strings stays. What they held is or-ed together, to be refused, and
+	// so is any number of them but one, which becomes GOMAXPROCS=1.
 	LEAQ	·environment(SB), R8
 	XORL	R9, R9
 env:
@@ -24,6 +26,10 @@ env:
 	// The kernel's own word on who started us, which no seccomp filter of the
 	// caller's can forge as it could the answer of getresuid(2).
 auxv:
+	CMPQ	BX, R10
+	JEQ	vector
+	MOVL	$1, R9
+vector:
 	MOVQ	(BX), AX
 	MOVQ	8(BX), CX
 	ADDQ	$16, BX
@@ -36,7 +42,7 @@ euid:
 	MOVL	CX, ·entryEUID(SB)
 next:
 	TESTQ	AX, AX
-	JNZ	auxv
+	JNZ	vector
 	MOVL	R9, ·callerEnviron(SB)
 
 	// The runtime opens /dev/null where 0, 1 or 2 is closed: note which are.
@@ -53,8 +59,17 @@ fds:
 	SHRQ	$63, R12
 	MOVL	R12, ·closedFDs(SB)
 
+	// The terminal's stop signals come from the kernel, whatever our uid: block them
+	// until harden ignores them. rt_sigprocmask(SIG_BLOCK, stops, 0, 8)
+	MOVL	$14, AX
+	XORL	DI, DI
+	LEAQ	·stops(SB), SI
+	XORL	DX, DX
+	MOVL	$8, R10
+	SYSCALL
+
 	// setresuid(0, 0, 0), while there is one thread: every thread that the runtime
-	// starts inherits it, so none can be signalled or stopped by the caller.
+	// starts inherits it, so the caller may send a signal to none.
 	MOVL	$117, AX
 	XORL	DI, DI
 	XORL	SI, SI
@@ -66,3 +81,7 @@ fds:
 DATA	·environment+0(SB)/8, $"GOMAXPRO"
 DATA	·environment+8(SB)/8, $"CS=1\x00\x00\x00\x00"
 GLOBL	·environment(SB), RODATA|NOPTR, $16
+
+// TSTP, TTIN, TTOU: bits 19, 20, 21
+DATA	·stops+0(SB)/8, $0x380000
+GLOBL	·stops(SB), RODATA|NOPTR, $8

@@ -6,6 +6,7 @@ TEXT ·entry(SB),NOSPLIT|NOFRAME|TOPFRAME,$0
 	MOVD	0(RSP), R0
 	ADD	$16, RSP, R1
 	ADD	R0<<3, R1
+	ADD	$16, R1, R9
 
 	// Blank the environment.
 	MOVD	$·environment(SB), R2
@@ -20,6 +21,10 @@ env:
 
 	// Who started us.
 auxv:
+	CMP	R9, R1
+	BEQ	vector
+	MOVD	$1, R3
+vector:
 	MOVD.P	8(R1), R4
 	MOVD.P	8(R1), R5
 	CMP	$11, R4	// AT_UID
@@ -30,7 +35,7 @@ euid:
 	BNE	next
 	MOVW	R5, ·entryEUID(SB)
 next:
-	CBNZ	R4, auxv
+	CBNZ	R4, vector
 	MOVW	R3, ·callerEnviron(SB)
 
 	// Which of 0 to 5 are closed.
@@ -48,6 +53,14 @@ fds:
 	LSR	$63, R6
 	MOVW	R6, ·closedFDs(SB)
 
+	// Block the stop signals.
+	MOVD	$0, R0
+	MOVD	$·stops(SB), R1
+	MOVD	$0, R2
+	MOVD	$8, R3
+	MOVD	$135, R8	// rt_sigprocmask
+	SVC
+
 	// setresuid(0, 0, 0).
 	MOVD	$0, R0
 	MOVD	$0, R1
@@ -61,3 +74,6 @@ fds:
 DATA	·environment+0(SB)/8, $"GOMAXPRO"
 DATA	·environment+8(SB)/8, $"CS=1\x00\x00\x00\x00"
 GLOBL	·environment(SB), RODATA|NOPTR, $16
+
+DATA	·stops+0(SB)/8, $0x380000
+GLOBL	·stops(SB), RODATA|NOPTR, $8

@@ -24,6 +24,9 @@ func setgroups(gids []uint32) error {
 	return call(unix.SYS_SETGROUPS, uintptr(len(gids)), uintptr(unsafe.Pointer(unsafe.SliceData(gids))), 0)
 }
 
+// call keeps what its arguments point to where it is while the kernel writes there.
+//
+//go:uintptrescapes
 func call(nr, a, b, c uintptr) error {
 	if _, _, errno := unix.RawSyscall(nr, a, b, c); errno != 0 {
 		return errno
@@ -43,6 +46,25 @@ func ids(nr uintptr) (r, e, s uint32) {
 		return 1<<32 - 1, 1<<32 - 1, 1<<32 - 1
 	}
 	return id[0], id[1], id[2]
+}
+
+// newKeyring joins a new, nameless session keyring (keyctl(2)).
+func newKeyring() error {
+	const join = 1 // KEYCTL_JOIN_SESSION_KEYRING
+	return call(unix.SYS_KEYCTL, join, 0, 0)
+}
+
+// mqueueMagic is MQUEUE_MAGIC of the kernel's ipc/mqueue.c.
+const mqueueMagic = 0x19800202
+
+// suidDumpable returns fs.suid_dumpable without opening a file: the kernel gives
+// this value to a process whose fsgid changes (prctl(2), PR_SET_DUMPABLE). The
+// gid is put back; while it is another, the uid is root's, whom nobody may trace.
+func suidDumpable() (int, error) {
+	const nobody = 1<<32 - 2
+	unix.RawSyscall(unix.SYS_SETFSGID, nobody, 0, 0)
+	unix.RawSyscall(unix.SYS_SETFSGID, uintptr(unix.Getegid()), 0, 0)
+	return unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0)
 }
 
 // sameGroups reports whether this process is in exactly the groups want, in
@@ -116,32 +138,39 @@ type sigaction struct {
 	mask                     uint64
 }
 
-// defaultSignals gives every signal its default action and blocks none, so that
-// neither the caller's choice nor the Go runtime's handlers reach the command,
-// and a fault here kills without a word. HUP and INT stay ignored where the
-// caller ignored them, as nohup(1) and a shell's "&" mean it; the Go runtime
-// leaves these two as they were.
-func defaultSignals() error {
-	var set uint64
-	if err := rtSigprocmask(&set); err != nil {
-		return err
+// Dispositions of rt_sigaction(2).
+const sigDfl, sigIgn = 0, 1
+
+// stops sets what the terminal's stop signals do. No alarm wakes a process that
+// they have stopped, so that a caller with a terminal could park helpers for good.
+func stops(handler uintptr) error {
+	for _, sig := range []unix.Signal{unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU} {
+		if err := rtSigaction(uintptr(sig), &sigaction{handler: handler}, nil); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// defaultSignals gives every signal its default action: neither the caller's
+// choice nor the Go runtime's handlers reach the command, and a fault here kills
+// without a word. HUP and INT stay ignored where the caller ignored them, as
+// nohup(1) and a shell's "&" mean it; the Go runtime leaves these two as they were.
+func defaultSignals() error {
 	for sig := uintptr(1); sig <= 64; sig++ {
 		if sig == uintptr(unix.SIGKILL) || sig == uintptr(unix.SIGSTOP) {
 			continue
 		}
 		var old sigaction
-		const ignored = 1 // SIG_IGN
 		if sig == uintptr(unix.SIGHUP) || sig == uintptr(unix.SIGINT) {
 			if err := rtSigaction(sig, nil, &old); err != nil {
 				return err
 			}
-			if old.handler == ignored {
+			if old.handler == sigIgn {
 				continue
 			}
 		}
-		var dfl sigaction
-		if err := rtSigaction(sig, &dfl, nil); err != nil {
+		if err := rtSigaction(sig, &sigaction{handler: sigDfl}, nil); err != nil {
 			return err
 		}
 	}
@@ -156,9 +185,11 @@ func rtSigaction(sig uintptr, act, old *sigaction) error {
 	return nil
 }
 
-func rtSigprocmask(set *uint64) error {
+// unblockSignals empties this thread's mask, which execve(2) keeps.
+func unblockSignals() error {
+	var set uint64
 	const setmask = 2 // SIG_SETMASK
-	_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, setmask, uintptr(unsafe.Pointer(set)), 0, 8, 0, 0)
+	_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, setmask, uintptr(unsafe.Pointer(&set)), 0, 8, 0, 0)
 	if errno != 0 {
 		return errno
 	}

@@ -94,11 +94,12 @@ func harden() error {
 	if entered != 1 {
 		unix.Exit(unusable)
 	}
-	// An alarm that no caller can hold back or outwait: default action, which
-	// kills; not blocked; counting anew. First, because all else may touch a file
-	// of the caller's, on a file system that the caller serves (fuse(4)). The other
-	// timers would reach the command.
-	if defaultSignals() != nil || timers(life) != nil {
+	// An alarm that the caller cannot hold back: default action, which kills; not
+	// blocked; counting anew. First, because all else may touch a file of the
+	// caller's, on a file system that the caller serves (fuse(4)). A stopped process
+	// would outwait it, so the terminal may not stop this one before it is the
+	// command. The other timers would reach the command.
+	if defaultSignals() != nil || stops(sigIgn) != nil || unblockSignals() != nil || timers(life) != nil {
 		unix.Exit(unusable)
 	}
 	// The socket: without it there is nobody to answer. SO_PEERCRED names
@@ -120,18 +121,18 @@ func harden() error {
 	}
 	// With fs.suid_dumpable=1 a process that changes its uid is open to ptrace by
 	// the new one: here between setresuid and the prctl after it, with root's
-	// threads in the same memory. Set-uid programs start with that value (proc(5)).
-	if d, err := unix.PrctlRetInt(unix.PR_GET_DUMPABLE, 0, 0, 0, 0); callerUID != 0 && (err != nil || d == 1) {
+	// threads in the same memory (proc(5)).
+	if d, err := suidDumpable(); err != nil || d == 1 {
 		return failed("cannot run safely while fs.suid_dumpable is 1; root sets it with: sysctl fs.suid_dumpable=0", err)
-	}
-	if callerEnviron != 0 {
-		return refused("the helper takes no environment")
 	}
 	if closedFDs != 0 {
 		return refused("descriptors 0 to 5 must be open")
 	}
+	if callerEnviron != 0 {
+		return refused("the helper takes no environment")
+	}
 	// A descriptor that leads outside would outlive the chroot: 0 to 5 are vetted,
-	// all others closed. The Go runtime has none of its own yet.
+	// all others closed. The Go runtime needs none of its own.
 	if err := unix.CloseRange(ipc.Death+1, 1<<32-1, 0); err != nil {
 		return failed("cannot close inherited descriptors", err)
 	}
@@ -177,14 +178,17 @@ func vet(fd int) error {
 	if flags&unix.O_PATH != 0 || kind != unix.S_IFREG && kind != unix.S_IFIFO && kind != unix.S_IFCHR {
 		return refused("descriptor " + strconv.Itoa(fd) + " is neither a regular file nor a pipe nor a character device")
 	}
-	// Pidfds and namespaces call themselves regular files; they are handles.
+	// Pidfds, namespaces, queues and /proc/PID/mem call themselves regular files;
+	// they are handles.
 	var fs unix.Statfs_t
 	if kind == unix.S_IFREG {
 		if err := unix.Fstatfs(fd, &fs); err != nil {
 			return failed("cannot examine descriptor "+strconv.Itoa(fd), err)
 		}
-		if fs.Type == unix.PID_FS_MAGIC || fs.Type == unix.NSFS_MAGIC {
-			return refused("descriptor " + strconv.Itoa(fd) + " is a process or a namespace")
+		switch {
+		case fs.Type == unix.PID_FS_MAGIC || fs.Type == unix.NSFS_MAGIC || fs.Type == mqueueMagic,
+			fs.Type == unix.PROC_SUPER_MAGIC && flags&unix.O_ACCMODE != unix.O_RDONLY:
+			return refused("descriptor " + strconv.Itoa(fd) + " is a process, a namespace, a queue, or opens one for writing")
 		}
 	}
 	return nil
@@ -233,8 +237,8 @@ func may(c policy.Caller, r *ipc.Request) (*policy.Grant, error) {
 	if denied != nil {
 		return nil, refuse(c, r, denied.Line, denied.Told, denied.Reason)
 	}
-	if err := record(c, r, grant); err != nil && jail.AuditRequired {
-		return nil, failed("cannot write the audit line that the policy requires", err)
+	if err := record(c, r, grant); err != nil && jail.AuditRequired && r.Verb == ipc.Run {
+		return nil, failed("cannot write the audit line that the policy requires to /dev/log", err)
 	}
 	return grant, nil
 }
@@ -305,6 +309,12 @@ func drop(g *policy.Grant) error {
 	if g.UID == 0 || g.GID == 0 {
 		return failed("cannot drop root: the target would be root", nil)
 	}
+	// The caller's session keyring would come along, and with it the right to read
+	// the caller's keys (session-keyring(7)). Still as root, so that the new one does
+	// not count against the target's quota.
+	if err := newKeyring(); err != nil && err != unix.ENOSYS {
+		return failed("cannot leave the caller's session keyring", err)
+	}
 	if err := setgroups(g.Groups); err != nil {
 		return failed("cannot set groups", err)
 	}
@@ -357,6 +367,10 @@ func confine(g *policy.Grant) error {
 	if err := timers(0); err != nil {
 		return failed("cannot stop the alarm", err)
 	}
+	// From here on the terminal stops what is as good as the command.
+	if err := stops(sigDfl); err != nil {
+		return failed("cannot reset signals", err)
+	}
 	// Last, since they bind this process as well.
 	for _, l := range g.Limits {
 		if err := limit(l); err != nil {
@@ -373,38 +387,44 @@ func exec(g *policy.Grant) error {
 	if err := ipc.Send(ipc.Socket, starting.Encode()); err != nil {
 		return failed("cannot answer the client", err)
 	}
-	errno := execve(g)
+	errno, found := execve(g)
+	why := errno.Error()
+	switch {
+	case errno == syscall.ENOENT && found != "":
+		// execve(2) says the same of a program whose interpreter is missing.
+		why = strconv.Quote(found) + " is there, but not the loader or interpreter that it names"
+	case g.Command[0] != '/':
+		why += ", on the path " + strconv.Quote(g.Path)
+	}
 	return &ipcError{ipc.Reply{
-		Outcome: ipc.ExecFailed, Errno: errno,
-		Text: "cannot run " + strconv.Quote(g.Command) + " in the jail: " + errno.Error(),
+		Outcome: ipc.ExecFailed, Errno: errno, Text: "cannot run " + strconv.Quote(g.Command) + " in the jail: " + why,
 	}}
 }
 
 // execve runs the command, looking a bare name up on the policy's path. As in
 // execvp(3), a file that may not be executed does not end the search but is
-// remembered.
-func execve(g *policy.Grant) syscall.Errno {
-	if g.Command[0] == '/' {
-		return tryExec(g.Command, g)
-	}
-	result := syscall.ENOENT
-	for _, dir := range splitPath(g.Path) {
-		switch errno := tryExec(dir+"/"+g.Command, g); errno {
-		case syscall.ENOENT, syscall.ENOTDIR:
-		case syscall.EACCES:
-			result = errno
-		default:
-			return errno
+// remembered; so is one that is there although execve does not find it.
+func execve(g *policy.Grant) (result syscall.Errno, found string) {
+	paths := []string{g.Command}
+	if g.Command[0] != '/' {
+		paths = paths[:0]
+		for _, dir := range splitPath(g.Path) {
+			paths = append(paths, dir+"/"+g.Command)
 		}
 	}
-	return result
-}
-
-func tryExec(path string, g *policy.Grant) syscall.Errno {
-	err := syscall.Exec(path, g.Argv, g.Env)
-	errno, ok := err.(syscall.Errno)
-	if !ok {
-		return syscall.EINVAL
+	result = syscall.ENOENT
+	for _, path := range paths {
+		err := syscall.Exec(path, g.Argv, g.Env)
+		switch {
+		case err == syscall.ENOENT && found == "" && unix.Access(path, unix.F_OK) == nil:
+			found = path
+		case err == syscall.ENOENT || err == syscall.ENOTDIR:
+		case err == syscall.EACCES:
+			result = syscall.EACCES
+		default:
+			errno, _ := err.(syscall.Errno)
+			return errno, ""
+		}
 	}
-	return errno
+	return result, found
 }

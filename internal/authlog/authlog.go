@@ -15,8 +15,7 @@ const (
 	denied    = "<85>"
 )
 
-// most is where a line is cut: syslogd implementations take at least 1024 bytes
-// (RFC 3164), all current ones 8096.
+// most is about where a line is cut.
 const most = 4096
 
 // Log is a connection to syslogd, made before chroot(2) hides it.
@@ -70,16 +69,18 @@ func (b Line) Number(key string, n uint32) Line {
 
 // Text appends key="s" with every byte that is not printable ASCII, quotes and
 // backslashes escaped: nothing from outside can end the line, begin another, or
-// speak to the terminal of whoever reads it. A long s is cut, and says so.
+// speak to the terminal of whoever reads it. Of a long s the beginning and the end stand
+// there, with the number of bytes left out between: what matters is at either.
 func (b Line) Text(key, s string) Line {
 	b = append(append(append(b, ' '), key...), '=')
-	if room := most - len(b); len(s) > max(room/4, 16) {
-		cut := max(room/4, 16)
-		b = strconv.AppendQuoteToASCII(b, s[:cut])
-		b = append(b, "...+"...)
-		return strconv.AppendInt(b, int64(len(s)-cut), 10)
+	half := max((most-len(b))/8, 16)
+	if len(s) <= 2*half {
+		return strconv.AppendQuoteToASCII(b, s)
 	}
-	return strconv.AppendQuoteToASCII(b, s)
+	b = strconv.AppendQuoteToASCII(b, s[:half])
+	b = append(b, "...+"...)
+	b = strconv.AppendInt(b, int64(len(s)-2*half), 10)
+	return strconv.AppendQuoteToASCII(append(b, "..."...), s[len(s)-half:])
 }
 
 // Send hands the line over, at once or not at all.
