@@ -18,8 +18,9 @@ VERSION    ?= 0.1.0
 OUT        ?= bin
 PROTO_OUT  ?= proto/jailpb
 SOURCES     = $(filter-out %.pb.go,$(shell git ls-files '*.go'))
-# Group that may execute the helper; empty: everybody.
-HELPER_GROUP ?=
+HELPER      = $(DESTDIR)$(LIBEXECDIR)/jailctl/jailhelper
+# Group that may execute the helper; empty: everybody. An installed helper keeps its own.
+HELPER_GROUP ?= $(shell stat -c '%a %G' $(HELPER) 2>/dev/null | sed -n 's/^4750 //p')
 
 export CGO_ENABLED = 0
 LDFLAGS = -X jailctl/internal/paths.Sysconf=$(SYSCONFDIR)/jailctl \
@@ -40,20 +41,29 @@ build: ## the three programs, static, into bin/
 	$(BUILD) -ldflags '$(LDFLAGS)' -o $(OUT)/jailctl-admin ./cmd/jailctl-admin
 
 install: build ## into PREFIX, SYSCONFDIR and STATEDIR, the helper setuid root
-	install -d -m 0755 $(DESTDIR)$(BINDIR) $(DESTDIR)$(LIBEXECDIR)/jailctl \
-	  $(DESTDIR)$(SYSCONFDIR)/jailctl $(DESTDIR)$(STATEDIR)/jailctl
-	install -d -m 0700 $(DESTDIR)$(SYSCONFDIR)/jailctl/jails $(DESTDIR)$(STATEDIR)/jailctl/policies
+	@umask 022; for d in $(BINDIR) $(LIBEXECDIR)/jailctl $(SYSCONFDIR)/jailctl $(STATEDIR)/jailctl; do \
+	  test -d $(DESTDIR)$$d || install -d -m 0755 $(DESTDIR)$$d; done
+	@umask 077; for d in $(SYSCONFDIR)/jailctl/jails $(STATEDIR)/jailctl/policies; do \
+	  test -d $(DESTDIR)$$d || install -d -m 0700 $(DESTDIR)$$d; done
+	@# Who may write on the way to the helper could put a program in its place before it
+	@# becomes setuid.
+	@d=$(abspath $(DESTDIR)$(LIBEXECDIR)/jailctl); while :; do \
+	  test -z "$$(find "$$d" -maxdepth 0 \( ! -uid 0 -o -perm /022 \) )" || \
+	    { echo "install: $$d must be owned by root and writable by nobody else" >&2; exit 1; }; \
+	  test "$$d" != / || break; d=$$(dirname "$$d"); done
 	install -m 0755 $(OUT)/jailctl $(DESTDIR)$(BINDIR)/jailctl
 	install -m 0755 $(OUT)/jailctl-admin $(DESTDIR)$(LIBEXECDIR)/jailctl/jailctl-admin
-	install -m 0700 $(OUT)/jailhelper $(DESTDIR)$(LIBEXECDIR)/jailctl/jailhelper.new
+	install -m 0700 $(OUT)/jailhelper $(HELPER).new
 ifneq ($(HELPER_GROUP),)
-	chown root:$(HELPER_GROUP) $(DESTDIR)$(LIBEXECDIR)/jailctl/jailhelper.new
-	chmod 4750 $(DESTDIR)$(LIBEXECDIR)/jailctl/jailhelper.new
+	getent group $(HELPER_GROUP) >/dev/null || { rm -f $(HELPER).new; echo 'install: there is no group $(HELPER_GROUP)' >&2; exit 1; }
+	chown root:$(HELPER_GROUP) $(HELPER).new
+	chmod 4750 $(HELPER).new
 else
-	chown root:root $(DESTDIR)$(LIBEXECDIR)/jailctl/jailhelper.new
-	chmod 4755 $(DESTDIR)$(LIBEXECDIR)/jailctl/jailhelper.new
+	chown root:root $(HELPER).new
+	chmod 4755 $(HELPER).new
 endif
-	mv -f $(DESTDIR)$(LIBEXECDIR)/jailctl/jailhelper.new $(DESTDIR)$(LIBEXECDIR)/jailctl/jailhelper
+	test ! -e $(HELPER) || chmod u-s $(HELPER)
+	mv -f $(HELPER).new $(HELPER)
 
 	install -d -m 0755 $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8
 	install -m 0644 docs/jailctl.1 $(DESTDIR)$(MANDIR)/man1/
@@ -61,6 +71,7 @@ endif
 	install -m 0644 docs/jailhelper.8 $(DESTDIR)$(MANDIR)/man8/
 
 uninstall: ## what install made; policies and compiled policies stay
+	test ! -e $(HELPER) || chmod u-s $(HELPER)
 	rm -f $(DESTDIR)$(BINDIR)/jailctl
 	rm -rf $(DESTDIR)$(LIBEXECDIR)/jailctl
 	rm -f $(DESTDIR)$(MANDIR)/man1/jailctl.1 $(DESTDIR)$(MANDIR)/man5/jailctl-policy.5 $(DESTDIR)$(MANDIR)/man8/jailhelper.8

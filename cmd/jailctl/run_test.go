@@ -504,6 +504,18 @@ func TestInheritableCapabilities(t *testing.T) {
 	want(t, "caps", p["caps"], "00 00 00")
 }
 
+// The caller's keys stay the caller's.
+func TestKeyring(t *testing.T) {
+	Apply(t, "web", everyone)
+	probe := Jail + "/bin/probe"
+	if r := Run(t, Alice, probe, "addkey", "jailctl-test", probe, "key", "jailctl-test"); r.Out != "secret\n" {
+		t.Fatalf("outside: %+v", r)
+	}
+	if r := Run(t, Alice, probe, "addkey", "jailctl-test", Jailctl, "run", "web", "probe", "key", "jailctl-test"); r.Out != "none\n" {
+		t.Errorf("in the jail: %+v", r)
+	}
+}
+
 // A limit that is lower than a Go program needs binds the command, not the helper.
 func TestSmallLimits(t *testing.T) {
 	Apply(t, "web", everyone+` limits { address_space: 16777216 open_files: 16 file_size: 4096 processes: 4000 core: 0 }`)

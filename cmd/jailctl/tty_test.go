@@ -22,7 +22,8 @@ type terminal struct {
 	text   string
 }
 
-func newTerminal(t *testing.T) *terminal {
+// openPTY makes a pseudo-terminal.
+func openPTY(t *testing.T) (master, slave *os.File) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	if err != nil {
@@ -35,10 +36,16 @@ func newTerminal(t *testing.T) *terminal {
 	if errno != 0 {
 		t.Fatal(errno)
 	}
-	slave := os.NewFile(fd, "slave")
+	slave = os.NewFile(fd, "slave")
 	if err := slave.Chown(int(Alice.UID), -1); err != nil {
 		t.Fatal(err)
 	}
+	return master, slave
+}
+
+func newTerminal(t *testing.T) *terminal {
+	t.Helper()
+	master, slave := openPTY(t)
 	cmd := As(Alice, exec.Command("bash", "--norc", "--noprofile", "-i"))
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	cmd.SysProcAttr.Setctty = true
@@ -213,6 +220,20 @@ func TestTerminalShellStopsItself(t *testing.T) {
 	tty.expect("Stopped")
 	tty.shell.Process.Kill() // the session leader: the kernel hangs up
 	Gone(t, Prefix+"/bin/jailctl")
+}
+
+// A caller with a terminal cannot park helpers: the signals that stop a process come
+// from the kernel, which does not ask for its uid. This one is given no request and
+// ends, with status 125, when its patience does.
+func TestA34StoppedByTheTerminal(t *testing.T) {
+	tty := newTerminal(t)
+	tty.send(Jail + "/bin/probe helper " + Helper + "\n")
+	tty.expect("started")
+	for range 20 {
+		tty.send("\x1a")
+		time.Sleep(50 * time.Millisecond)
+	}
+	tty.expect("helper=32000\r\n") // 125 << 8
 }
 
 // waitFor waits until a process with mark in its command line runs as daemon.

@@ -177,12 +177,17 @@ func list(c policy.Caller) error {
 			continue
 		}
 		r := ipc.Reply{Outcome: ipc.Listed, Listing: listing(jail, open)}
-		// The client reads while we write; if it stops, the alarm ends us.
-		if err := syscall.Sendmsg(ipc.Socket, r.Encode(), nil, nil, unix.MSG_NOSIGNAL); err != nil {
+		if err := waitAndSend(&r); err != nil {
 			return failed("cannot list the jails", err)
 		}
 	}
-	return &ipcError{ipc.Reply{Outcome: ipc.End}}
+	return waitAndSend(&ipc.Reply{Outcome: ipc.End})
+}
+
+// waitAndSend is for the replies to a list, which may be more than the socket
+// holds. The client reads while we write; if it does not, the alarm ends us.
+func waitAndSend(r *ipc.Reply) error {
+	return syscall.Sendmsg(ipc.Socket, r.Encode(), nil, nil, unix.MSG_NOSIGNAL)
 }
 
 // readNames returns the jails that have a compiled policy.

@@ -418,6 +418,8 @@ func execve(g *policy.Grant) (result syscall.Errno, found string) {
 		switch {
 		case err == syscall.ENOENT && found == "" && unix.Access(path, unix.F_OK) == nil:
 			found = path
+		case err == syscall.ENOTDIR && len(paths) == 1:
+			result = syscall.ENOTDIR
 		case err == syscall.ENOENT || err == syscall.ENOTDIR:
 		case err == syscall.EACCES:
 			result = syscall.EACCES

@@ -4,6 +4,9 @@
  *   probe args ARG…  the arguments, one a line, quoted by brackets
  *   probe touch FILE make FILE, to see afterwards whether anything ran
  *   probe exit N | kill SIG | sleep SECONDS
+ *   probe key NAME   read the user key NAME through the session keyring
+ *   probe helper PATH start the helper without a request and say how it ends
+ *   probe addkey NAME PROGRAM ARG…  run a program with such a key
  *   probe count SIG… print each of these signals as it arrives; end after a TERM
  */
 #define _GNU_SOURCE
@@ -17,9 +20,11 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 extern char **environ;
@@ -121,6 +126,46 @@ int main(int argc, char **argv)
 		return 2;
 	if (!strcmp(argv[1], "touch"))
 		return creat(argv[2], 0644) < 0;
+	if (!strcmp(argv[1], "key")) {
+		char b[64];
+		long key = syscall(SYS_request_key, "user", argv[2], NULL, 0);
+		long n = key < 0 ? -1 : syscall(SYS_keyctl, 11 /* KEYCTL_READ */, key, b, sizeof b);
+		printf("%.*s\n", n < 0 ? 4 : (int)n, n < 0 ? "none" : b);
+		return 0;
+	}
+	if (!strcmp(argv[1], "helper")) {
+		int s[2], p[2], status;
+		if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, s) || pipe(p))
+			return 9;
+		signal(SIGTSTP, SIG_IGN);
+		pid_t child = fork();
+		if (child == 0) {
+			char *none[] = { "", NULL };
+			dup2(s[1], 63);
+			dup2(p[0], 64);
+			dup2(63, 3);
+			dup2(64, 4);
+			dup2(64, 5);
+			for (i = 6; i < 65; i++)
+				close(i);
+			execve(argv[2], argv + 2, none);
+			_exit(9);
+		}
+		close(s[1]);
+		printf("started\n");
+		fflush(stdout);
+		if (waitpid(child, &status, 0) != child)
+			return 9;
+		printf("helper=%d\n", status);
+		return 0;
+	}
+	if (!strcmp(argv[1], "addkey")) { /* a new session keyring with NAME, then the rest as a command */
+		if (argc < 4 || syscall(SYS_keyctl, 1 /* JOIN_SESSION_KEYRING */, NULL) < 0 ||
+		    syscall(SYS_add_key, "user", argv[2], "secret", 6, -3 /* KEY_SPEC_SESSION_KEYRING */) < 0)
+			return 9;
+		execv(argv[3], argv + 3);
+		return 9;
+	}
 	if (!strcmp(argv[1], "exit"))
 		return atoi(argv[2]);
 	if (!strcmp(argv[1], "kill")) {
