@@ -1,0 +1,190 @@
+// Package confine holds a process in its jail with Landlock, as the target, after
+// root is gone: files beneath the jail's root and nothing else, no signals and
+// abstract sockets to the outside, TCP ports by list. landlock(7) is the reference.
+//
+// Plan says what a kernel will enforce, and what it cannot, and is pure: what
+// `jailctl explain` and `jailctl doctor` print is what Enforce does.
+//
+// It does not promise: metadata through a descriptor at hand (stat, chmod, fchdir),
+// programs run from memory (memfd_create), UDP, MPTCP, socket files, System V IPC,
+// set-id bits, inherited terminals. Those are the seccomp filter's.
+package confine
+
+import (
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Keep says how much a promise matters. The zero value is the strictest.
+type Keep uint8
+
+const (
+	Must   Keep = iota // enforce; a kernel that cannot is Missing
+	IfAble             // enforce where the kernel can; something else keeps the promise as well
+	Off                // leave open
+)
+
+// Want is what a policy asks for. The zero value is the default of every run: the
+// whole jail, nothing outside, no TCP.
+type Want struct {
+	Unveil        []Path   // the parts that stay; none: the whole jail
+	Signals       Keep     // to processes outside
+	Abstract      Keep     // connecting to abstract Unix sockets of processes outside
+	TCP           Keep     // connecting and binding to other ports than the following
+	Connect, Bind []uint16 // TCP ports; Bind 0 is any port of the kernel's choice
+	Degrade       bool     // run even with something Missing
+}
+
+// Path is one unveil: a clean absolute path inside the jail, without symbolic
+// links, and letters of "rwxc".
+type Path struct {
+	Path, Access string
+	Optional     bool // may be missing
+}
+
+// Enforcement is what Enforce does. Rights are landlock(7)'s bits.
+type Enforcement struct {
+	ABI            int    // computed for; 0: there is no Landlock and nothing is enforced
+	FS, Net, Scope uint64 // denied unless a rule permits
+	Log            bool   // denials of the command are audited
+	Rules          []Rule
+	Connect, Bind  []uint16
+	Refuse         bool // something is Missing, and not to be run without
+}
+
+// Rule permits rights on a file, or beneath a directory.
+type Rule struct {
+	Path     string
+	Rights   uint64
+	Optional bool
+}
+
+// Missing is something that the kernel cannot do. Without degrade it is a refusal.
+type Missing struct {
+	What    string // that is asked for
+	Instead string // what happens under degrade
+	ABI     int    // the Landlock version that can, and the first kernel that has it;
+	Kernel  string // 0 and "": none
+}
+
+const (
+	make_ = unix.LANDLOCK_ACCESS_FS_MAKE_REG | unix.LANDLOCK_ACCESS_FS_MAKE_DIR | unix.LANDLOCK_ACCESS_FS_MAKE_SYM |
+		unix.LANDLOCK_ACCESS_FS_MAKE_FIFO | unix.LANDLOCK_ACCESS_FS_MAKE_SOCK
+	remove = unix.LANDLOCK_ACCESS_FS_REMOVE_FILE | unix.LANDLOCK_ACCESS_FS_REMOVE_DIR
+	// onFiles are the rights that a rule on anything but a directory can have.
+	onFiles = unix.LANDLOCK_ACCESS_FS_EXECUTE | unix.LANDLOCK_ACCESS_FS_READ_FILE | unix.LANDLOCK_ACCESS_FS_WRITE_FILE |
+		unix.LANDLOCK_ACCESS_FS_TRUNCATE | unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
+)
+
+// letters are OpenBSD's, unveil(2), in Landlock's rights. Device nodes (MAKE_CHAR,
+// MAKE_BLOCK) belong to none: nobody makes them in a jail. Linux does not execute
+// what it may not read: x without r runs nothing. REFER is renaming and linking
+// from one directory to another, which never gains a file rights.
+var letters = [...]struct {
+	letter byte
+	rights uint64
+}{
+	{'r', unix.LANDLOCK_ACCESS_FS_READ_FILE | unix.LANDLOCK_ACCESS_FS_READ_DIR},
+	{'w', unix.LANDLOCK_ACCESS_FS_WRITE_FILE | unix.LANDLOCK_ACCESS_FS_TRUNCATE | unix.LANDLOCK_ACCESS_FS_IOCTL_DEV},
+	{'x', unix.LANDLOCK_ACCESS_FS_EXECUTE},
+	{'c', make_ | remove | unix.LANDLOCK_ACCESS_FS_REFER},
+}
+
+// abis are the versions of Landlock, from 1 on: their first kernel, and how many
+// of the rights on files they know. Version 4 added TCP, 6 the scopes, 7 the log.
+var abis = [...]struct {
+	kernel string
+	rights int
+}{1: {"5.13", 13}, 2: {"5.19", 14}, 3: {"6.2", 15}, 4: {"6.7", 15}, 5: {"6.10", 16}, 6: {"6.12", 16}, 7: {"6.15", 16}}
+
+// newest is the last version whose meaning is known here; later ones keep it.
+const newest = len(abis) - 1
+
+// Effective is the version that is made use of. Before erratum 2 was mended the
+// signal scope of version 6 also stood between threads of one process.
+func Effective(abi, errata int) int {
+	if abi >= 6 && errata&0x2 == 0 {
+		return 5
+	}
+	return max(0, min(abi, newest))
+}
+
+// Plan says what a kernel of this version will enforce of w, and what it cannot.
+func Plan(w Want, abi, errata int) (Enforcement, []Missing) {
+	abi = Effective(abi, errata)
+	e := Enforcement{ABI: abi, Log: abi >= 7}
+	var missing []Missing
+	lack := func(needs int, what, instead string) {
+		if abi < needs {
+			missing = append(missing, Missing{what, instead, needs, abis[needs].kernel})
+		}
+	}
+	kept := func(k Keep, needs int, what, instead string) bool {
+		if k == Must {
+			lack(needs, what, instead)
+		}
+		return k != Off && abi >= needs
+	}
+	paths := w.Unveil
+	if paths == nil {
+		paths = []Path{{Path: "/", Access: "rwxc"}}
+	}
+	if abi > 0 {
+		e.FS = 1<<abis[abi].rights - 1
+	}
+	var creates, readOnly bool
+	for _, p := range paths {
+		e.Rules = append(e.Rules, Rule{p.Path, rights(p.Access) & e.FS, p.Optional})
+		creates = creates || strings.Contains(p.Access, "c")
+		readOnly = readOnly || strings.Contains(p.Access, "r") && !strings.Contains(p.Access, "w")
+	}
+	lack(1, "files outside and what is not unveiled", "open to whoever finds a way; so are processes outside, by ptrace")
+	if creates {
+		lack(2, "renaming and linking from one directory to another", "refused with EXDEV")
+	}
+	lack(3, "truncating files outside and without w", "open")
+	if readOnly {
+		lack(5, "ioctl on devices that are unveiled without w", "open")
+	}
+	if kept(w.TCP, 4, "TCP on other ports than those listed", "open") {
+		e.Net = unix.LANDLOCK_ACCESS_NET_BIND_TCP | unix.LANDLOCK_ACCESS_NET_CONNECT_TCP
+		e.Connect, e.Bind = w.Connect, w.Bind
+	}
+	if kept(w.Signals, 6, "signals to processes outside", "open towards the target's uid") {
+		e.Scope |= unix.LANDLOCK_SCOPE_SIGNAL
+	}
+	if kept(w.Abstract, 6, "abstract Unix sockets of processes outside", "open") {
+		e.Scope |= unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET
+	}
+	missing = append(missing, wider(paths)...)
+	e.Refuse = len(missing) > 0 && !w.Degrade
+	return e, missing
+}
+
+// wider finds what OpenBSD can say and Landlock, where rights only add up, cannot:
+// less beneath a directory than the directory has.
+func wider(paths []Path) (missing []Missing) {
+	for i, p := range paths {
+		for j, above := range paths {
+			beneath := above.Path == "/" || p.Path == above.Path || strings.HasPrefix(p.Path, above.Path+"/")
+			if more := rights(above.Access) &^ rights(p.Access); i != j && beneath && more != 0 {
+				missing = append(missing, Missing{
+					What:    "only " + p.Access + " on " + p.Path,
+					Instead: "it also has the " + above.Access + " of " + above.Path,
+				})
+			}
+		}
+	}
+	return missing
+}
+
+// rights are those of all letters; other characters stand for nothing.
+func rights(access string) (r uint64) {
+	for _, l := range letters {
+		if strings.IndexByte(access, l.letter) >= 0 {
+			r |= l.rights
+		}
+	}
+	return r
+}
