@@ -87,6 +87,24 @@ func TestMovedOut(t *testing.T) {
 	expect(t, "metadata", run(child{How: "ours", Dir: "/inner/deep", Ops: []string{"stat ../../secret"}}), "stat ../../secret: ok")
 }
 
+// B04 where the jail is a mount of its own: what is moved out of it leads nowhere,
+// confined or not; what it holds itself stays open to it.
+func TestMovedOutOfAMount(t *testing.T) {
+	s := newSite(t)
+	real := s.jail
+	s.jail = s.base + "/mounted"
+	ok(t, os.Mkdir(s.jail, 0o755))
+	ok(t, unix.Mount(real, s.jail, "", unix.MS_BIND, ""))
+	t.Cleanup(func() { unix.Unmount(s.jail, unix.MNT_DETACH) })
+	ok(t, os.WriteFile(real+"/inner/deep/own", nil, 0o666))
+	for _, how := range []string{"plain", "ours"} {
+		lines := s.run(t, child{How: how, Dir: "/inner/deep", Ops: []string{"read ../../secret", "list ..", "read own"}}, nil,
+			func() { ok(t, os.Rename(real+"/inner", s.outside+"/inner")) })
+		ok(t, os.Rename(s.outside+"/inner", real+"/inner"))
+		expect(t, how, lines, "read ../../secret: ENOENT", "list ..: ENOENT", "read own: ok")
+	}
+}
+
 // B12: an accomplice listens on an abstract socket.
 func TestAbstractSocket(t *testing.T) {
 	s := newSite(t)
@@ -401,28 +419,39 @@ func TestSameAsGoLandlock(t *testing.T) {
 // Whatever call fails, with whatever error, Enforce says so.
 func TestEveryFailureIsReported(t *testing.T) {
 	s := newSite(t)
-	w := Want{Unveil: []Path{{Path: "/data", Access: "rw", Optional: true}}, Connect: []uint16{443}}
-	for _, c := range []struct {
-		nr   int
-		name string
-	}{
-		{unix.SYS_LANDLOCK_CREATE_RULESET, "landlock_create_ruleset"},
-		{unix.SYS_LANDLOCK_ADD_RULE, "landlock_add_rule"},
-		{unix.SYS_LANDLOCK_RESTRICT_SELF, "landlock_restrict_self"},
-		{unix.SYS_OPENAT2, "openat2"},
-		{unix.SYS_FSTAT, "fstat"},
+	for _, w := range []Want{
+		{Unveil: []Path{{Path: "/data", Access: "rw", Optional: true}}, Connect: []uint16{443}},
+		{Bind: []uint16{8080}},
 	} {
-		for _, errno := range []syscall.Errno{unix.EPERM, unix.ENOMEM, unix.EMFILE, unix.ENOSYS, unix.EOPNOTSUPP, unix.EINVAL, unix.E2BIG} {
-			got := s.run(t, child{How: "ours", Want: w, Fault: [2]int{c.nr, int(errno)}, Ops: []string{"read /other/file"}}, nil, nil)
-			if len(got) != 1 || !strings.HasPrefix(got[0], "enforce: ") {
-				t.Errorf("%s fails with %s: %q", c.name, unix.ErrnoName(errno), got)
-			}
-		}
+		s.failing(t, w)
 	}
 	expect(t, "without no_new_privs", s.run(t, child{How: "bare", Ops: []string{"read /other/file"}}, nil, nil),
 		"enforce: cannot enforce the ruleset: operation not permitted")
 	expect(t, "sixteen are stacked already", s.run(t, child{How: "ours", Layers: 16, Ops: []string{"read /other/file"}}, nil, nil),
 		"enforce: cannot enforce the ruleset: argument list too long")
+}
+
+func (s site) failing(t *testing.T, w Want) {
+	t.Helper()
+	for _, c := range []struct {
+		nr, arg int
+		name    string
+	}{
+		{unix.SYS_LANDLOCK_CREATE_RULESET, -1, "landlock_create_ruleset"},
+		{unix.SYS_LANDLOCK_ADD_RULE, unix.LANDLOCK_RULE_PATH_BENEATH, "landlock_add_rule of a path"},
+		{unix.SYS_LANDLOCK_ADD_RULE, 2, "landlock_add_rule of a port"},
+		{unix.SYS_LANDLOCK_RESTRICT_SELF, -1, "landlock_restrict_self"},
+		{unix.SYS_LANDLOCK_RESTRICT_SELF, unix.LANDLOCK_RESTRICT_SELF_LOG_NEW_EXEC_ON, "landlock_restrict_self with the log on"},
+		{unix.SYS_OPENAT2, -1, "openat2"},
+		{unix.SYS_FSTAT, -1, "fstat"},
+	} {
+		for _, errno := range []syscall.Errno{unix.EPERM, unix.ENOMEM, unix.EMFILE, unix.ENOSYS, unix.EOPNOTSUPP, unix.EINVAL, unix.E2BIG} {
+			got := s.run(t, child{How: "ours", Want: w, Fault: &fault{c.nr, int(errno), c.arg}, Ops: []string{"read /other/file"}}, nil, nil)
+			if len(got) != 1 || !strings.HasPrefix(got[0], "enforce: ") {
+				t.Errorf("%s fails with %s: %q", c.name, unix.ErrnoName(errno), got)
+			}
+		}
+	}
 }
 
 // A plan that must not be run is not.

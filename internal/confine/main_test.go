@@ -36,7 +36,7 @@ type child struct {
 	Dir    string // working directory, inside
 	How    string // "plain": a chroot and nothing else; "ours"; "oracle": go-landlock; "bare": ours without no_new_privs
 	Want   Want
-	Fault  [2]int   // system call that fails from here on, and its error; 0: none
+	Fault  *fault   // system call that fails from here on, and its error; 0: none
 	Layers int      // rulesets to enforce before
 	Pause  bool     // wait for a line on standard input after confining
 	Ops    []string // "verb argument..."
@@ -84,8 +84,8 @@ func (c *child) run() {
 	for range c.Layers {
 		check("layer", Enforce(Enforcement{ABI: 1, FS: 1, Rules: []Rule{{Path: "/", Rights: 1}}}))
 	}
-	if c.Fault[0] != 0 {
-		check("seccomp", fail(c.Fault[0], c.Fault[1]))
+	if c.Fault != nil {
+		check("seccomp", c.Fault.install())
 	}
 	before = descriptors()
 	switch c.How {
@@ -155,15 +155,27 @@ func oracle(w Want) error {
 	return cfg.EnableLoggingForSubprocesses().Restrict(rules...)
 }
 
-// fail makes one system call of this thread fail with an error, for good.
-func fail(nr, errno int) error {
-	ld := unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS}
-	prog := []unix.SockFilter{
-		ld,
-		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(nr), Jf: 1},
-		{Code: unix.BPF_RET | unix.BPF_K, K: 0x00050000 | uint32(errno)}, // SECCOMP_RET_ERRNO
-		{Code: unix.BPF_RET | unix.BPF_K, K: 0x7fff0000},                 // SECCOMP_RET_ALLOW
+// fault is a system call that fails: always, or where its second argument is Arg.
+type fault struct {
+	Nr, Errno int
+	Arg       int // -1: always
+}
+
+// install loads the filter for this thread, for good.
+func (f *fault) install() error {
+	load := func(at int) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: uint32(at)}
 	}
+	prog := []unix.SockFilter{load(0), {Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(f.Nr), Jf: 1}}
+	if f.Arg >= 0 {
+		prog[1].Jf = 3
+		prog = append(prog, load(24), unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(f.Arg), Jf: 1})
+	}
+	prog = append(
+		prog,
+		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0x00050000 | uint32(f.Errno)}, // SECCOMP_RET_ERRNO
+		unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0x7fff0000},                   // SECCOMP_RET_ALLOW
+	)
 	p := unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}
 	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&p)), 0, 0)
 }
@@ -412,7 +424,10 @@ func (s site) run(t testing.TB, c child, files []*os.File, between func()) []str
 	ok(t, err)
 	cmd := exec.Command(self)
 	cmd.Env = []string{env + "=" + string(b)}
-	cmd.ExtraFiles, cmd.Stderr = files, os.Stderr
+	cmd.ExtraFiles = files
+	if c.Exec == nil {
+		cmd.Stderr = os.Stderr
+	}
 	in, err := cmd.StdinPipe()
 	ok(t, err)
 	out, err := cmd.StdoutPipe()
