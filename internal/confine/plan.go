@@ -28,7 +28,7 @@ const (
 // Want is what a policy asks for. The zero value is the default of every run: the
 // whole jail, nothing outside, no TCP.
 type Want struct {
-	Unveil        []Path   // the parts that stay; none: the whole jail
+	Unveil        []Path   // the parts that stay; nil: the whole jail; empty: nothing
 	Signals       Keep     // to processes outside
 	Abstract      Keep     // connecting to abstract Unix sockets of processes outside
 	TCP           Keep     // connecting and binding to other ports than the following
