@@ -201,8 +201,8 @@ var refused = map[unix.Errno]string{
 		init_module finit_module delete_module quotactl quotactl_fd swapon swapoff reboot settimeofday clock_settime adjtimex
 		clock_adjtime acct sethostname setdomainname syslog shmget shmat shmctl shmdt semget semop semtimedop semctl
 		msgsnd msgrcv msgctl mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr
-		modify_ldt iopl ioperm lookup_dcookie lsm_set_self_attr`,
-	unix.ENOSYS: "clone3 openat2 io_uring_setup io_uring_enter io_uring_register uselib ustat sysfs",
+		modify_ldt iopl ioperm lookup_dcookie lsm_set_self_attr create_module`,
+	unix.ENOSYS: "clone3 openat2 io_uring_setup io_uring_enter io_uring_register uselib ustat sysfs _sysctl nfsservctl vserver remap_file_pages",
 }
 
 func baselineWants() []want {
@@ -238,6 +238,7 @@ func baselineWants() []want {
 		{"own class", "sched_setscheduler", []uint64{0, 0, zeros}, 0},
 		{"pages of init", "move_pages", []uint64{1, 0, 0, 0, 0, 0}, unix.EPERM},
 		{"pages of init", "migrate_pages", []uint64{1, 0, 0, 0}, unix.EPERM},
+		{"locks of init", "get_robust_list", []uint64{1, zeros, zeros}, unix.EPERM},
 		{"core scheduling", "prctl", []uint64{62, 0, 1, 0, 0}, unix.EPERM},
 		{"a name", "prctl", []uint64{15, zeros}, 0},
 		{"set-uid", "fchmodat", []uint64{cwd, zeros, 0o4755}, unix.EPERM},
@@ -320,7 +321,7 @@ func TestBaseline(t *testing.T) {
 // without the filter, so the tests above prove something.
 func TestBaselineRefusesWhatWorksWithout(t *testing.T) {
 	bare := []want{
-		{"System V", "shmget", []uint64{0, 4096, 0}, 0},
+		{"System V", "shmget", []uint64{0x7a11c71, 0, 0}, passed},
 		{"keys", "keyctl", []uint64{0, 1<<64 - 3, 0}, passed},
 		{"a user namespace's flags", "unshare", []uint64{0x10000000}, passed},
 		{"io_uring", "io_uring_setup", []uint64{0, zeros}, unix.EINVAL},
@@ -337,7 +338,9 @@ func TestBaselineRefusesWhatWorksWithout(t *testing.T) {
 	check(t, nil, false, bare)
 }
 
-func TestSockets(t *testing.T) {
+// socketWants are calls under each of the networks that a policy can have.
+func socketWants() map[*Options][]want {
+	all := map[*Options][]want{}
 	const stream, dgram, raw, seqpacket = unix.SOCK_STREAM, unix.SOCK_DGRAM, unix.SOCK_RAW, unix.SOCK_SEQPACKET
 	const clo = unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
 	socket := func(what string, e unix.Errno, args ...uint64) want { return want{what, "socket", args, e} }
@@ -390,7 +393,38 @@ func TestSockets(t *testing.T) {
 				want{"send", "sendto", []uint64{bad, zeros, 1, unix.MSG_NOSIGNAL, zeros, 16}, unix.EBADF},
 				want{"an option", "setsockopt", []uint64{bad, unix.IPPROTO_TCP, unix.TCP_NODELAY, zeros, 4}, unix.EBADF})
 		}
-		check(t, compile(t, test.o), true, wants)
+		all[&test.o] = wants
+	}
+	return all
+}
+
+func TestSockets(t *testing.T) {
+	for o, wants := range socketWants() {
+		check(t, compile(t, *o), true, wants)
+	}
+}
+
+// Each refusal has a call above that it refuses, so that none can be lost.
+func TestEveryRefusalIsTried(t *testing.T) {
+	tried := func(rules []denial, wants []want) {
+		for _, d := range rules {
+			for _, r := range d.rules {
+				for name := range strings.FieldsSeq(r.calls) {
+					if !slices.ContainsFunc(wants, func(w want) bool {
+						c := call{}
+						copy(c.args[:], w.args)
+						return w.call == name && errno(w.want) == r.do &&
+							!slices.ContainsFunc(r.when, func(x cond) bool { return !x.holds(c) })
+					}) {
+						t.Errorf("%s: %s (%s) is not tried", d.holds, name, r.why)
+					}
+				}
+			}
+		}
+	}
+	tried(baseline, baselineWants())
+	for o, wants := range socketWants() {
+		tried(network(*o), wants)
 	}
 }
 
