@@ -295,3 +295,111 @@ func BenchmarkCompile(b *testing.B) {
 		}
 	}
 }
+
+// native gives what the program for some promises does with one call; the network
+// and local sockets are there.
+func native(t *testing.T, promises []string, name string, args ...uint64) action {
+	t.Helper()
+	o := Options{Arch: "amd64", Network: true, LocalSockets: true, Promises: promises}
+	table, err := o.table()
+	if err != nil {
+		t.Fatal(err)
+	}
+	numbers, _, err := tableOf(o.Arch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := call{arch: table.arch, nr: uint32(numbers[name])}
+	copy(c.args[:], args)
+	return interpret(table.assemble(), c)
+}
+
+// What open(2) needs is what OpenBSD's open needs: rpath to read, wpath to write
+// or cut, cpath to make; and tmppath is all of them for new files.
+func TestOpenNeeds(t *testing.T) {
+	for set := range 16 {
+		promises, has := []string{"stdio"}, map[string]bool{}
+		for i, w := range []string{"rpath", "wpath", "cpath", "tmppath"} {
+			if set>>i&1 == 1 {
+				promises, has[w] = append(promises, w), true
+			}
+		}
+		for _, access := range []uint64{unix.O_RDONLY, unix.O_WRONLY, unix.O_RDWR} {
+			for flags := range uint64(16) {
+				create, excl, trunc, tmp := flags&1 != 0, flags&2 != 0, flags&4 != 0, flags&8 != 0
+				want := (access == unix.O_WRONLY || has["rpath"]) && (access == unix.O_RDONLY && !trunc || has["wpath"]) && (!create && !tmp || has["cpath"])
+				if has["tmppath"] && access == unix.O_RDWR && !trunc && (create && excl && !tmp || tmp && !create) {
+					want = true
+				}
+				// What open(2) refuses anyway, or nobody asks for, no promise permits.
+				if tmp && (create || trunc || access == unix.O_RDONLY) || access == unix.O_RDONLY && create && trunc {
+					want = false
+				}
+				f := access | unix.O_CLOEXEC | 1<<40
+				for bit, on := range map[uint64]bool{oCreate: create, oExclusive: excl, oTruncate: trunc, oTmpfile | unix.O_DIRECTORY: tmp} {
+					if on {
+						f |= bit
+					}
+				}
+				for name, args := range map[string][]uint64{"open": {0, f, 0o600}, "openat": {0, 0, f, 0o600}} {
+					if got := native(t, promises, name, args...); got == allow != want {
+						t.Errorf("%v: %s %#x: %#x, want allowed: %v", promises, name, f, got, want)
+					}
+				}
+			}
+		}
+	}
+}
+
+// Calls that several words have, or that come with conditions.
+func TestPromisedCalls(t *testing.T) {
+	for _, test := range []struct {
+		promises, call string
+		args           []uint64
+		want           action
+	}{
+		{"stdio", "sendto", []uint64{3, 1, 1, 0, 0}, allow},
+		{"stdio", "sendto", []uint64{3, 1, 1, 0, 1 << 32}, eperm},
+		{"stdio inet", "sendto", []uint64{3, 1, 1, 0, 1 << 32}, allow},
+		{"stdio inet", "bind", nil, allow},
+		{"stdio unix", "accept4", nil, allow},
+		{"stdio dns", "accept4", nil, eperm},
+		{"stdio dns", "socket", []uint64{unix.AF_INET, unix.SOCK_STREAM}, eperm},
+		{"stdio", "prlimit64", []uint64{0, 7, 0, 1}, allow},
+		{"stdio", "prlimit64", []uint64{0, 7, 1 << 32, 1}, eperm},
+		{"stdio proc", "prlimit64", []uint64{0, 7, 1, 1}, allow},
+		{"stdio id", "prlimit64", []uint64{0, 7, 1, 1}, allow},
+		{"stdio proc id", "prlimit64", []uint64{1, 7, 1, 1}, eperm},
+		{"stdio", "pkey_mprotect", nil, eperm},
+		{"stdio prot_exec", "pkey_mprotect", nil, allow},
+		{"stdio", "mprotect", []uint64{0, 0, unix.PROT_READ | unix.PROT_EXEC}, eperm},
+		{"stdio", "mprotect", []uint64{0, 0, unix.PROT_READ | unix.PROT_WRITE}, allow},
+		{"stdio", "clone", []uint64{0x3d0f00}, allow},
+		{"stdio", "clone", []uint64{17}, eperm},
+		{"stdio", "vfork", nil, eperm},
+		{"stdio proc", "clone", []uint64{17}, allow},
+		{"stdio proc", "clone", []uint64{17 | unix.CLONE_PTRACE}, eperm},
+		{"stdio proc", "clone", []uint64{17 | unix.CLONE_NEWUSER}, eperm},
+		{"stdio proc", "clone3", nil, enosys},
+		{"stdio", "newfstatat", []uint64{0, 0, 0, unix.AT_EMPTY_PATH}, allow},
+		{"stdio", "newfstatat", []uint64{0, 0, 0, 0}, eperm},
+		{"stdio fattr", "chmod", []uint64{0, 0o755}, allow},
+		{"stdio fattr", "chmod", []uint64{0, 0o4755}, eperm},
+		{"stdio wpath cpath", "open", []uint64{0, oCreate | unix.O_WRONLY, 0o4755}, eperm},
+		{"stdio tty", "ioctl", []uint64{0, unix.TIOCSTI}, eperm},
+		{"stdio tty", "ioctl", []uint64{0, 1<<32 | unix.TIOCSPGRP}, allow},
+		{"stdio tmppath", "unlinkat", []uint64{0, 0, 0}, allow},
+		{"stdio tmppath", "unlinkat", []uint64{0, 0, unix.AT_REMOVEDIR}, eperm},
+		{"stdio", "fcntl", []uint64{0, unix.F_SETLK}, eperm},
+		{"stdio", "fcntl", []uint64{0, unix.F_SETOWN}, eperm},
+		{"stdio", "execve", []uint64{load.Once}, allow},
+		{"stdio", "execve", []uint64{1<<32 | load.Once}, eperm},
+		{"stdio exec", "execve", []uint64{1 << 40}, allow},
+		{"stdio exec prot_exec", "memfd_create", nil, eperm},
+		{"stdio proc exec", "io_uring_setup", nil, enosys},
+	} {
+		if got := native(t, strings.Fields(test.promises), test.call, test.args...); got != test.want {
+			t.Errorf("%s: %s%#x: %#x, want %#x", test.promises, test.call, test.args, got, test.want)
+		}
+	}
+}

@@ -210,6 +210,7 @@ func baselineWants() []want {
 		cwd    = 1<<64 - 100 // AT_FDCWD
 		high   = 1 << 32
 		sigchl = 17
+		nopid  = 1 << 30 // above all numbers of processes
 	)
 	w := []want{
 		{"message queue", "msgget", []uint64{bad, 0}, unix.EPERM},
@@ -236,9 +237,9 @@ func baselineWants() []want {
 		{"class of init", "sched_setparam", []uint64{1, zeros}, unix.EPERM},
 		{"class of init", "sched_setattr", []uint64{1, zeros, 0}, unix.EPERM},
 		{"own class", "sched_setscheduler", []uint64{0, 0, zeros}, 0},
-		{"pages of init", "move_pages", []uint64{1, 0, 0, 0, 0, 0}, unix.EPERM},
-		{"pages of init", "migrate_pages", []uint64{1, 0, 0, 0}, unix.EPERM},
-		{"locks of init", "get_robust_list", []uint64{1, zeros, zeros}, unix.EPERM},
+		{"pages of nobody", "move_pages", []uint64{nopid, 0, 0, 0, 0, 0}, unix.EPERM},
+		{"pages of nobody", "migrate_pages", []uint64{nopid, 0, 0, 0}, unix.EPERM},
+		{"locks of nobody", "get_robust_list", []uint64{nopid, zeros, zeros}, unix.EPERM},
 		{"core scheduling", "prctl", []uint64{62, 0, 1, 0, 0}, unix.EPERM},
 		{"a name", "prctl", []uint64{15, zeros}, 0},
 		{"set-uid", "fchmodat", []uint64{cwd, zeros, 0o4755}, unix.EPERM},

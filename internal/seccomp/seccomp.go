@@ -203,7 +203,7 @@ func Explain(o Options) ([]Line, error) {
 	}
 	for _, w := range Words() {
 		if slices.Contains(o.Promises, w.Name) {
-			lines = append(lines, Line{"promise " + w.Name + ": may " + w.Doc, w.Calls})
+			lines = append(lines, Line{"promise " + w.Name + ": " + w.Doc, w.Calls})
 		}
 	}
 	last := "all else: EPERM"
