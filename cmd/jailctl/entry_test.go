@@ -12,6 +12,25 @@ import (
 	. "jailctl/internal/roottest"
 )
 
+// Linked without their entry points the programs do nothing: the runtime would have
+// obeyed the caller's environment by then.
+func TestWithoutEntryPoint(t *testing.T) {
+	for _, name := range []string{"jailctl", "jailhelper"} {
+		path := filepath.Join(Prefix, "plain-"+name)
+		build := exec.Command("go", "build", "-buildvcs=false", "-o", path, "jailctl/cmd/"+name)
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		if err := os.Chmod(path, 0o755|os.ModeSetuid); err != nil {
+			t.Fatal(err)
+		}
+		if r := Run(t, Alice, path, "run", "web", "id"); r.Status != 125 || r.Out != "" || strings.Count(r.Err, "\n") > 1 {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
 // The entry points of the other architecture, emulated (Debian: qemu-user-static).
 // The emulator has no set-uid; root starts what would have been.
 func TestArm64EntryPoints(t *testing.T) {
