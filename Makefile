@@ -88,7 +88,7 @@ lint: ## format, vet, staticcheck, shellcheck, and generated code up to date
 	GOARCH=arm64 $(GO) vet ./cmd/... ./internal/... ./client ./ipc
 	$(TOOL) staticcheck ./...
 	$(GO) mod tidy -diff
-	shellcheck .ci/run $(wildcard demo/*.sh)
+	shellcheck .ci/run $(wildcard demo/*.sh cmd/*/*.bash)
 	tmp=$$(mktemp -d) && trap 'rm -rf "$$tmp"' EXIT && \
 	  $(MAKE) -s proto PROTO_OUT="$$tmp" && diff -r "$$tmp" proto/jailpb
 

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -57,6 +58,9 @@ func (p *program) apply(names []string, dry bool) error {
 		return cannot("run it as root; jailctl policy check FILE needs no root", "apply: only root may put a policy in force")
 	}
 	for _, name := range names {
+		if jail, ok := strings.CutSuffix(name, source.Suffix); ok && source.ValidName(jail) {
+			return cannot("name the jail: "+jail, "apply %q: not a jail's name", name)
+		}
 		if !source.ValidName(name) {
 			return cannot("name the jail: web stands for "+paths.Policy("web"), "apply %q: not a jail's name", name)
 		}
@@ -100,11 +104,11 @@ func (p *program) applyOne(name string, dry bool) error {
 	compiled, problems := source.Check(path, text, p.names)
 	was, old, err := inForce(name)
 	if len(problems) > 0 {
-		for _, problem := range problems {
-			p.finding(problem)
-		}
+		p.findings(problems)
 		hint := "no policy is in force: every run is denied until the text is mended and applied"
-		if was != nil {
+		if !source.ValidName(name) {
+			hint = "rename the file: under this name it can never be in force"
+		} else if was != nil {
 			hint = "the policy in force stays as it was, but every run is denied until the text is mended and applied, because the two differ"
 			if old != nil && bytes.Equal(old.Source, text) {
 				hint = "the policy in force stays as it was, and is of this same text: runs go on by it"
@@ -112,6 +116,7 @@ func (p *program) applyOne(name string, dry bool) error {
 		}
 		return &trouble{statusNo, fmt.Errorf("cannot apply %s: %s", name, count(len(problems), "mistake")), hint}
 	}
+	p.findings(source.Warnings(path, compiled, time.Now()))
 	if err != nil {
 		p.say("", "what is in force for %s cannot be read, hence not compared: %v", name, err)
 	}
@@ -120,7 +125,7 @@ func (p *program) applyOne(name string, dry bool) error {
 		p.print("%s: in force, nothing changes", name)
 		return nil
 	}
-	p.changes(name, source.Changes(old, compiled))
+	p.changes(name, source.Changes(old, compiled, time.Now()))
 	if dry {
 		return nil
 	}
@@ -129,12 +134,29 @@ func (p *program) applyOne(name string, dry bool) error {
 	}
 	p.print("%s: in force", name)
 	// The tree may be built later, so this is no reason to refuse.
-	if fd, err := safepath.Dir(compiled.Root); err != nil {
-		p.say("no command runs in the jail until this is mended", "the root of %s cannot be entered: %v", name, err)
-	} else {
-		unix.Close(fd)
+	if hint, err := enter(name, compiled.Root); err != nil {
+		p.say(hint, "the root of %s cannot be entered: %v", name, err)
 	}
 	return nil
+}
+
+// enter says why no command could enter the root of a jail, and what to do.
+func enter(name, root string) (hint string, err error) {
+	fd, err := safepath.Dir(root)
+	if err == nil {
+		unix.Close(fd)
+		return "", nil
+	}
+	var fault *safepath.Fault
+	if !errors.As(err, &fault) || fault.Fix == "" {
+		return "no command runs in the jail until this is mended", err
+	}
+	hint = fault.Fix
+	if fault.Path != root && !strings.Contains(fault.Why, "symbolic link") {
+		// Others need what is above as it is: chmod go-w /tmp would break the host.
+		hint = "put the jail where only root can write on the way, for example /srv/jails/" + name
+	}
+	return hint, fmt.Errorf("%q %s", fault.Path, fault.Why)
 }
 
 // withdraw removes compiled policies that have no policy any more, and what an
@@ -154,7 +176,7 @@ func (p *program) withdraw(names []string, dry bool) error {
 			if old == nil {
 				old = &jailpb.Compiled{}
 			}
-			p.changes(name, source.Changes(old, nil))
+			p.changes(name, source.Changes(old, nil, time.Now()))
 		default:
 			continue
 		}

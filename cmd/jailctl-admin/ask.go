@@ -23,16 +23,22 @@ import (
 )
 
 func (p *program) listCommand() *cobra.Command {
-	var asJSON bool
+	var asJSON, all bool
 	cmd := &cobra.Command{
-		Use:   "list [--json]",
+		Use:   "list [--all] [--json]",
 		Short: "the jails that you may run commands in",
 		Long: `List the jails that you may run commands in, and what each rule permits you. A
 "*" at the end of a command stands for any arguments. The exit status is 1 if
 there is no such jail.`,
 		Args: arguments(0, 0),
-		RunE: func(*cobra.Command, []string) error { return p.list(asJSON) },
+		RunE: func(*cobra.Command, []string) error {
+			if all {
+				return p.overview(asJSON)
+			}
+			return p.list(asJSON)
+		},
 	}
+	cmd.Flags().BoolVar(&all, "all", false, "the policies of all jails, and whether they are in force; root only")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print an array of jails in JSON")
 	return cmd
 }
@@ -134,7 +140,12 @@ command would get. Nothing is run and the jail is not entered. The exit status i
 0 if the run is permitted, 1 if it is denied, 2 if that cannot be told.`,
 		Args:              arguments(1, -1),
 		ValidArgsFunction: p.completeJail,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, name := range []string{"as", "user", "group", "directory"} {
+				if f := cmd.Flags().Lookup(name); f.Changed && f.Value.String() == "" {
+					return usage("option --"+name+" needs a value", "usage: "+cmd.UseLine())
+				}
+			}
 			q.Jail, q.Argv = args[0], args[1:]
 			if len(q.Argv) > 0 && q.Argv[0] == "--" {
 				q.Argv = q.Argv[1:]
@@ -149,6 +160,11 @@ command would get. Nothing is run and the jail is not entered. The exit status i
 	f.StringVarP(&q.User, "user", "u", "", "`USER`, name or number, that the command is to run as")
 	f.StringVarP(&q.Group, "group", "g", "", "`GROUP`, name or number, that the command is to run as")
 	f.StringVarP(&q.Dir, "directory", "C", "", "`DIR` inside the jail to start in")
+	for name, option := range map[string]string{"as": "-u", "user": "-u", "group": "-g", "directory": "-C"} {
+		cmd.RegisterFlagCompletionFunc(name, func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return p.completeValue(option)
+		})
+	}
 	return cmd
 }
 
@@ -160,6 +176,8 @@ type explanation struct {
 	Rule     string  `json:"rule,omitempty"` // FILE:LINE
 	Granted  *grant  `json:"grant,omitempty"`
 	Kept     []keeps `json:"confinement,omitempty"`
+	// fault is why the root cannot be entered, which only root can tell.
+	fault error
 }
 
 type grant struct {
@@ -202,6 +220,9 @@ func (p *program) explain(q ipc.Request, as string, asJSON bool) error {
 	if x != nil {
 		e.Decision, e.Rule = "permitted", fmt.Sprintf("%s:%d", x.Policy, x.Line)
 		e.Granted, e.Kept = p.grant(x), confinement(x)
+		if p.root {
+			_, e.fault = enter(q.Jail, x.Root)
+		}
 	}
 	if asJSON {
 		p.json(e)
@@ -253,21 +274,12 @@ func (p *program) decideAs(q ipc.Request, as string) (x *jailpb.Explanation, rea
 	if err != nil {
 		return nil, "", "", cannot("", "explain for %q: cannot learn the groups: %w", as, err)
 	}
-	text, err := p.read(paths.Policy(q.Jail), source.MaxText)
+	jail, why, err := p.load("explain", q.Jail)
 	if err != nil {
-		return nil, "", "", p.unreadable("explain", q.Jail, err)
+		return nil, "", "", err
 	}
-	apply := "put it in force with: jailctl apply " + q.Jail
-	compiled, err := p.read(paths.Compiled(q.Jail), source.MaxCompiled)
-	if err != nil {
-		return nil, "no policy is in force; " + apply, "", nil
-	}
-	jail, err := policy.Decode(compiled)
-	if err != nil || jail.Name != q.Jail {
-		return nil, "what is in force is damaged; " + apply, "", nil
-	}
-	if string(jail.Source) != string(text) {
-		return nil, "the policy was edited and is not in force; " + apply, "", nil
+	if why != "" {
+		return nil, why + "; put it in force with: jailctl apply " + q.Jail, "", nil
 	}
 	caller := policy.Caller{UID: user.UID, GID: user.GID, Groups: groups, Now: uint64(time.Now().Unix())}
 	g, denied := policy.Decide(jail, caller, policy.Request{Argv: q.Argv, User: q.User, Group: q.Group, Dir: q.Dir})
@@ -275,7 +287,7 @@ func (p *program) decideAs(q ipc.Request, as string) (x *jailpb.Explanation, rea
 		if denied.Line != 0 {
 			rule = fmt.Sprintf("%s:%d", paths.Policy(q.Jail), denied.Line)
 		}
-		return nil, denied.Reason, rule, nil
+		return nil, strings.Replace(denied.Reason, "names you", "names "+as, 1), rule, nil
 	}
 	x = &jailpb.Explanation{
 		Policy: paths.Policy(q.Jail), Line: g.Line, Root: g.Root, Uid: g.UID, Gid: g.GID, Groups: g.Groups,
@@ -291,6 +303,27 @@ func (p *program) decideAs(q ipc.Request, as string) (x *jailpb.Explanation, rea
 		x.Limits = append(x.Limits, &jailpb.CompiledLimit{Resource: uint32(l.Resource), Value: l.Value})
 	}
 	return x, "", "", nil
+}
+
+// load is the policy of a jail that is in force, as the helper loads it, or why
+// it is not.
+func (p *program) load(verb, name string) (jail *policy.Jail, why string, err error) {
+	text, err := p.read(paths.Policy(name), source.MaxText)
+	if err != nil {
+		return nil, "", p.unreadable(verb, name, err)
+	}
+	compiled, err := p.read(paths.Compiled(name), source.MaxCompiled)
+	if err != nil {
+		return nil, "no policy is in force", nil
+	}
+	jail, err = policy.Decode(compiled)
+	switch {
+	case err != nil || jail.Name != name:
+		return nil, "what is in force is damaged", nil
+	case string(jail.Source) != string(text):
+		return nil, "the policy was edited and is not in force", nil
+	}
+	return jail, "", nil
 }
 
 // grant puts an explanation into words; numbers get the names they have here.
@@ -346,11 +379,15 @@ func (p *program) explainText(e explanation) {
 	add("rule", e.Rule)
 	if g := e.Granted; g != nil {
 		target := fmt.Sprintf("%s:%s (uid %d, gid %d)", orDash(g.User), orDash(g.Group), g.UID, g.GID)
-		if len(g.Groups) > 0 {
-			target += fmt.Sprintf(", groups %v", g.Groups)
+		for i, gid := range g.Groups {
+			_, name, _ := p.names.Group(strconv.FormatUint(uint64(gid), 10))
+			target += []string{", groups ", ", "}[min(i, 1)] + source.NameAndNumber(name, gid)
 		}
 		add("target", target)
 		add("root", g.Root)
+		if e.fault != nil {
+			add("", fmt.Sprintf("cannot be entered: %v", e.fault))
+		}
 		command := quotedWords(append([]string{g.Command}, g.Argv[min(1, len(g.Argv)):]...))
 		if !strings.HasPrefix(g.Command, "/") {
 			command += ", looked up on " + g.Path
@@ -360,7 +397,7 @@ func (p *program) explainText(e explanation) {
 		for i, v := range g.Environment {
 			add([]string{"environment", ""}[min(i, 1)], v)
 		}
-		add("umask", g.Umask)
+		add("umask", "0"+strings.TrimLeft(g.Umask, "0"))
 		var limits []string
 		for name, value := range g.Limits {
 			limits = append(limits, fmt.Sprintf("%s %d", name, value))

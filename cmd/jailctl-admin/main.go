@@ -2,7 +2,7 @@
 // policies, and tells people what they may do. jailctl starts it in its own
 // place, so that what parses policies is not in the way of each command.
 //
-// It has no privilege but its user's. Only `apply`, `policy edit` and
+// It has no privilege but its user's. Only `apply`, `policy edit`, `list --all` and
 // `explain --as` want root, because only root may read or write what they do.
 package main
 
@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 
@@ -29,6 +30,8 @@ type host struct {
 	names source.Names
 	// groups are an account's supplementary groups.
 	groups func(source.User) ([]uint32, error)
+	// listed are names in a database of the name service, for completion.
+	listed func(database string) []string
 	// read returns a file that only root can have written, with no symbolic link
 	// on the way to it: as the helper reads it.
 	read func(path string, limit int) ([]byte, error)
@@ -38,7 +41,7 @@ type host struct {
 
 func main() {
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, host{
-		root: os.Geteuid() == 0, names: source.System(), groups: source.Memberships, read: safepath.File, askHelper: client.Ask,
+		root: os.Geteuid() == 0, names: source.System(), groups: source.Memberships, listed: source.Listed, read: safepath.File, askHelper: client.Ask,
 	}))
 }
 
@@ -46,18 +49,21 @@ func main() {
 type program struct {
 	ui
 	host
+	// editing is set while the user's editor runs.
+	editing atomic.Bool
 }
 
 func run(args []string, in io.Reader, out, errOut io.Writer, h host) int {
-	p := &program{ui{bufio.NewReader(in), out, errOut}, h}
+	p := &program{ui: ui{bufio.NewReader(in), &output{Writer: out}, errOut}, host: h}
 	root := p.command()
 	root.SetArgs(args)
-	root.SetOut(out)
+	root.SetOut(p.out)
 	root.SetErr(errOut)
+	status := statusYes
 	if err := root.Execute(); err != nil {
-		return p.fail(err)
+		status = p.fail(err)
 	}
-	return statusYes
+	return p.written(status)
 }
 
 const about = `jailctl runs permitted commands in chroot jails.
@@ -102,11 +108,20 @@ func (p *program) command() *cobra.Command {
 			if len(args) == 0 {
 				return usage("no verb given", "jailctl help lists them")
 			}
-			return usage(fmt.Sprintf("unknown verb %q", args[0]), "jailctl help lists them")
+			hint := "jailctl help lists them"
+			if source.ValidName(args[0]) {
+				hint += "; to run a command: jailctl run " + quotedWords(args)
+			}
+			return usage(fmt.Sprintf("unknown verb %q", args[0]), hint)
 		},
+		Version: paths.Version,
 	}
+	root.SetVersionTemplate("jailctl {{.Version}}\n")
+	root.Flags().Bool("version", false, "the version")
+	// "jailctl first ls -l" is to be told that run is missing, not of -l.
+	root.Flags().SetInterspersed(false)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage(err.Error(), "jailctl help "+strings.TrimPrefix(cmd.CommandPath(), "jailctl "))
+		return usage(err.Error(), "jailctl help"+strings.TrimPrefix(cmd.CommandPath(), "jailctl"))
 	})
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(p.runCommand(), p.listCommand(), p.explainCommand(), p.applyCommand(), p.policyCommand(),
@@ -117,6 +132,15 @@ func (p *program) command() *cobra.Command {
 		c.DisableFlagsInUseLine = true
 		if c.Name() == "help" {
 			c.Short = "help about a verb"
+			help := c.Run
+			c.Run = nil
+			c.RunE = func(c *cobra.Command, args []string) error {
+				if _, rest, err := root.Find(args); err != nil || len(rest) > 0 {
+					return usage(fmt.Sprintf("unknown verb %q", strings.Join(args, " ")), "jailctl help lists them")
+				}
+				help(c, args)
+				return nil
+			}
 		}
 	}
 	return root
@@ -130,7 +154,7 @@ func (p *program) runCommand() *cobra.Command {
 		Long:  aboutRun,
 		// jailctl has its own parser of the options, which aboutRun describes.
 		DisableFlagParsing: true,
-		ValidArgsFunction:  p.completeJail,
+		ValidArgsFunction:  p.completeRun,
 		RunE: func(*cobra.Command, []string) error {
 			return usage("run is not a verb of jailctl-admin", "start it as jailctl run")
 		},
@@ -153,53 +177,6 @@ func (p *program) versionCommand() *cobra.Command {
 			})
 		},
 	}
-}
-
-func (p *program) completionCommand() *cobra.Command {
-	shells := []string{"bash", "zsh", "fish"}
-	return &cobra.Command{
-		Use:       "completion bash|zsh|fish",
-		Short:     "a script that makes a shell complete jailctl's arguments",
-		Args:      arguments(1, 1),
-		ValidArgs: shells,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			switch args[0] {
-			case "bash":
-				return cmd.Root().GenBashCompletionV2(p.out, true)
-			case "zsh":
-				return cmd.Root().GenZshCompletion(p.out)
-			case "fish":
-				return cmd.Root().GenFishCompletion(p.out, true)
-			}
-			return usage(fmt.Sprintf("no completion for shell %q", args[0]), "the shells are "+strings.Join(shells, ", "))
-		},
-	}
-}
-
-// completeJail offers the jails that the caller may run. Options of run that stand
-// before are passed over, with their values.
-func (p *program) completeJail(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
-		if len(args[0]) == 2 && len(args) > 1 && strings.Contains("-u -g -C -e", args[0]) {
-			args = args[1:]
-		}
-		args = args[1:]
-	}
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	jails, _ := p.jails()
-	var names []string
-	for _, j := range jails {
-		names = append(names, cobra.CompletionWithDesc(j.Jail, j.Description))
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
-}
-
-// completeName offers the policies that are there, for root.
-func (p *program) completeName(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	names, _ := policyNames()
-	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
 // usage is a command line that makes no sense.

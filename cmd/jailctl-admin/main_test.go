@@ -52,7 +52,11 @@ func bake(dir string) {
 // testHost is a machine on which the test's files are root's.
 func testHost(root bool) host {
 	groups := func(source.User) ([]uint32, error) { return []uint32{64001}, nil }
-	return host{root: root, names: testNames{}, groups: groups, read: readAsRoot, askHelper: testHelper}
+	return host{root: root, names: testNames{}, groups: groups, listed: testListed, read: readAsRoot, askHelper: testHelper}
+}
+
+func testListed(database string) []string {
+	return map[string][]string{"passwd": {"root", "alice", "daemon"}, "group": {"adm", "daemon"}}[database]
 }
 
 func readAsRoot(path string, limit int) ([]byte, error) {

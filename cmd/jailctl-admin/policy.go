@@ -8,8 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/rogpeppe/go-internal/diff"
 	"github.com/spf13/cobra"
@@ -40,15 +43,19 @@ protobuf text format; jailctl-policy(5) describes it.`, paths.Policy("NAME")),
 		Long: `Find all mistakes in policies and say what to write instead. A NAME is a jail
 whose policy is installed; what has a slash or ends in .txtpb is a FILE. Without
 argument all installed policies are checked. Nothing is put in force.`,
-		Args: arguments(0, -1),
-		RunE: func(_ *cobra.Command, args []string) error { return p.check(args) },
+		Args:              arguments(0, -1),
+		ValidArgsFunction: p.completeNameOrFile,
+		RunE:              func(_ *cobra.Command, args []string) error { return p.check(args) },
 	}
 	var showDiff bool
 	format := &cobra.Command{
-		Use:   "fmt [-d] FILE...",
+		Use:   "fmt [-d] FILE|NAME...",
 		Short: "lay policies out in the usual way; comments stay",
-		Args:  arguments(1, -1),
-		RunE:  func(_ *cobra.Command, files []string) error { return p.format(files, showDiff) },
+		Long: `Lay policies out in the usual way. Comments stay. FILE and NAME are told apart
+as by policy check.`,
+		Args:              arguments(1, -1),
+		ValidArgsFunction: p.completeNameOrFile,
+		RunE:              func(_ *cobra.Command, files []string) error { return p.format(files, showDiff) },
 	}
 	format.Flags().BoolVarP(&showDiff, "diff", "d", false, "print what would change and write nothing; exit status 1 if there is anything")
 	edit := &cobra.Command{
@@ -80,20 +87,19 @@ func (p *program) check(args []string) error {
 	}
 	status := statusYes
 	for _, arg := range args {
-		file, text, err := p.policyText(arg)
+		file, text, err := p.policyText("check", arg)
 		if err != nil {
 			status = statusTrouble
 			p.fail(err)
 			continue
 		}
-		_, problems := source.Check(file, text, p.names)
-		for _, problem := range problems {
-			p.finding(problem)
-		}
+		compiled, problems := source.Check(file, text, p.names)
+		p.findings(problems)
 		if len(problems) > 0 {
 			status = max(status, statusNo)
 			p.say("", "%s in %s", count(len(problems), "mistake"), file)
 		} else {
+			p.findings(source.Warnings(file, compiled, time.Now()))
 			p.print("%s: no mistakes", file)
 		}
 	}
@@ -102,7 +108,7 @@ func (p *program) check(args []string) error {
 
 // policyText reads the policy that a FILE or NAME on the command line means. An
 // installed one is refused where the helper would refuse it.
-func (p *program) policyText(arg string) (file string, text []byte, err error) {
+func (p *program) policyText(verb, arg string) (file string, text []byte, err error) {
 	name := arg
 	if strings.Contains(arg, "/") || strings.HasSuffix(arg, source.Suffix) {
 		base := strings.TrimSuffix(filepath.Base(arg), source.Suffix)
@@ -112,11 +118,11 @@ func (p *program) policyText(arg string) (file string, text []byte, err error) {
 		}
 		name = base
 	} else if !source.ValidName(name) {
-		return arg, nil, cannot("a file has a slash in it or ends in "+source.Suffix, "check %q: neither a file nor the name of a jail", arg)
+		return arg, nil, cannot("a file has a slash in it or ends in "+source.Suffix, "%s %q: neither a file nor the name of a jail", verb, arg)
 	}
 	text, err = p.read(paths.Policy(name), source.MaxText)
 	if err != nil {
-		err = p.unreadable("check", name, err)
+		err = p.unreadable(verb, name, err)
 	}
 	return paths.Policy(name), text, err
 }
@@ -150,8 +156,8 @@ func (p *program) format(files []string, showDiff bool) error {
 	return told(status)
 }
 
-func (p *program) formatOne(file string, showDiff bool) (differs bool, err error) {
-	text, err := readFile(file)
+func (p *program) formatOne(arg string, showDiff bool) (differs bool, err error) {
+	file, text, err := p.policyText("format", arg)
 	if err != nil {
 		return false, err
 	}
@@ -160,7 +166,11 @@ func (p *program) formatOne(file string, showDiff bool) (differs bool, err error
 	}
 	out, err := source.Format(text)
 	if err != nil {
-		return false, cannot("jailctl policy check finds all mistakes", "format %s:%w", file, err)
+		if _, problems := source.Check(file, text, p.names); len(problems) > 0 {
+			p.findings(problems)
+			err = errors.New(count(len(problems), "mistake"))
+		}
+		return false, cannot("", "format %q: %w", file, err)
 	}
 	if bytes.Equal(text, out) {
 		return false, nil
@@ -202,9 +212,12 @@ rules {
 `
 
 // edit is what visudo(8) is for sudoers.
-func (p *program) edit(name string) error {
+func (p *program) edit(name string) (err error) {
 	if !p.root {
 		return cannot("run it as root", "edit the policy of %q: only root may", name)
+	}
+	if jail, ok := strings.CutSuffix(name, source.Suffix); ok {
+		return cannot("name the jail: "+jail, "edit %q: not a jail's name", name)
 	}
 	if !source.ValidName(name) {
 		return cannot("a name is up to 63 of a-z 0-9 _ . -, a letter or digit first", "edit %q: not a jail's name", name)
@@ -223,34 +236,70 @@ func (p *program) edit(name string) error {
 	if err != nil {
 		return cannot("", "edit %s: %w", name, err)
 	}
-	keep := false
-	defer func() {
-		if !keep {
-			os.Remove(draft)
+	defer func() { err = discard(draft, begin, err) }()
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		for s := range signals {
+			// Ctrl-C in the editor is for the editor.
+			if s == syscall.SIGINT && p.editing.Load() {
+				continue
+			}
+			p.fail(discard(draft, begin, fmt.Errorf("ended by signal: %v", s)))
+			os.Exit(128 + int(s.(syscall.Signal)))
 		}
 	}()
-	text, err := p.compose(path, draft)
+	text, err := p.compose(path, draft, begin)
+	signal.Stop(signals)
 	if err != nil {
 		return err
 	}
-	if text == nil || bytes.Equal(text, begin) {
-		p.print("%s: not changed", path)
-		return nil
+	if bytes.Equal(text, begin) {
+		return p.unchanged(name, isNew)
 	}
 	now, err := p.read(path, source.MaxText)
 	if isNew != (err != nil) || !bytes.Equal(now, before) {
-		keep = true
-		return cannot("your text is in "+draft, "install %q: somebody changed it meanwhile", path)
+		return cannot("", "install %q: somebody changed it meanwhile", path)
 	}
 	mode := fs.FileMode(0o644)
 	if info, err := os.Stat(path); err == nil {
 		mode = info.Mode().Perm()
 	}
 	if err := replace(path, text, mode, nil); err != nil {
-		keep = true
-		return cannot("your text is in "+draft, "install %q: %w", path, err)
+		return cannot("", "install %q: %w", path, err)
 	}
+	os.Remove(draft)
 	return p.apply([]string{name}, false)
+}
+
+// unchanged says what it means that the text is as it was.
+func (p *program) unchanged(name string, isNew bool) error {
+	path := paths.Policy(name)
+	if isNew {
+		return &trouble{statusNo, fmt.Errorf("%s was not made: the example is as it was", path), ""}
+	}
+	if _, why, err := p.load("edit", name); err != nil || why != "" {
+		return &trouble{statusNo, fmt.Errorf("%s: not changed, and not in force", path), "jailctl apply " + name}
+	}
+	p.print("%s: not changed", path)
+	return nil
+}
+
+// discard removes a draft in which nobody has written; where another one is, err
+// gets it as its hint.
+func discard(draft string, begin []byte, err error) error {
+	text, readErr := os.ReadFile(draft)
+	if errors.Is(readErr, fs.ErrNotExist) {
+		return err
+	}
+	if bytes.Equal(text, begin) {
+		os.Remove(draft)
+		return err
+	}
+	t := &trouble{status: statusTrouble, err: err}
+	errors.As(err, &t)
+	t.hint = "your text is in " + draft
+	return t
 }
 
 // draftOf makes the copy that is edited, beside the policy, where only root may
@@ -266,9 +315,9 @@ func draftOf(path string, text []byte) (string, error) {
 	return f.Name(), err
 }
 
-// compose has the user edit the draft of a policy until it has no mistakes. No
-// text means that the user gave up.
-func (p *program) compose(path, draft string) ([]byte, error) {
+// compose has the user edit the draft of a policy until it has no mistakes, or is
+// as it began.
+func (p *program) compose(path, draft string, begin []byte) ([]byte, error) {
 	for {
 		if err := p.editor(draft); err != nil {
 			return nil, cannot("set VISUAL or EDITOR to an editor; the policy stays as it was", "edit: %w", err)
@@ -278,19 +327,17 @@ func (p *program) compose(path, draft string) ([]byte, error) {
 			return nil, err
 		}
 		_, problems := source.Check(path, text, p.names)
-		if len(problems) == 0 {
+		if len(problems) == 0 || bytes.Equal(text, begin) {
 			return text, nil
 		}
-		for _, problem := range problems {
-			p.finding(problem)
-		}
+		p.findings(problems)
 		for again := false; !again; {
 			answer, ok := p.ask(count(len(problems), "mistake") + "; e: edit again, x: leave the policy as it was?")
 			switch {
 			case answer == "e":
 				again = true
 			case answer == "x" || !ok:
-				return nil, nil
+				return nil, &trouble{statusNo, fmt.Errorf("cannot install %q: %s", path, count(len(problems), "mistake")), ""}
 			}
 		}
 	}
@@ -306,5 +353,7 @@ func (p *program) editor(file string) error {
 	}
 	cmd := exec.Command("/bin/sh", "-c", command+` "$1"`, "sh", file)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	p.editing.Store(true)
+	defer p.editing.Store(false)
 	return cmd.Run()
 }

@@ -2,11 +2,15 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 	"text/tabwriter"
+
+	"jailctl/policy/source"
 )
 
 // All that the verbs print goes through this file, by these rules:
@@ -51,8 +55,36 @@ func told(status int) error {
 
 // ui is where the program speaks and listens.
 type ui struct {
-	in       *bufio.Reader
-	out, err io.Writer
+	in  *bufio.Reader
+	out *output
+	err io.Writer
+}
+
+// output is standard output. It remembers the first error, which is told at the
+// end: a verb does not stop half-way because nobody can read what it says.
+type output struct {
+	io.Writer
+	err error
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	n, err := o.Writer.Write(b)
+	o.err = cmp.Or(o.err, err)
+	return n, err
+}
+
+// written is the exit status where all could be written, or else trouble.
+func (u *ui) written(status int) int {
+	err := u.out.err
+	if err == nil {
+		return status
+	}
+	var wrapped *fs.PathError
+	if errors.As(err, &wrapped) {
+		err = wrapped.Err
+	}
+	u.say("", "cannot write: %v", err)
+	return statusTrouble
 }
 
 // print writes a line of what was asked for.
@@ -63,8 +95,12 @@ func (u *ui) print(format string, args ...any) {
 // write passes text on as it is: a formatted file, a diff, a script.
 func (u *ui) write(text []byte) { u.out.Write(text) }
 
-// finding writes a mistake in a file.
-func (u *ui) finding(err error) { fmt.Fprintln(u.err, printable(err.Error())) }
+// findings writes mistakes in a file, or warnings about it.
+func (u *ui) findings(all []source.Problem) {
+	for _, problem := range all {
+		fmt.Fprintln(u.err, printable(problem.Error()))
+	}
+}
 
 // say tells the user something on standard error, hint too unless it is empty.
 func (u *ui) say(hint, format string, args ...any) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,8 +25,9 @@ const maxWork = 1 << 24
 //
 // Rights are compared as the rules decide them for each caller that a rule
 // names. Who is in which group is not known here, so a right that a caller has
-// through a group is told of the group.
-func Changes(old, new *jailpb.Compiled) []string {
+// through a group is told of the group. A rule that decides nothing, now or ever
+// again, gives no right and denies nothing.
+func Changes(old, new *jailpb.Compiled, now time.Time) []string {
 	var lines []string
 	add := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	switch {
@@ -33,12 +35,12 @@ func Changes(old, new *jailpb.Compiled) []string {
 		return nil
 	case old == nil:
 		add("the jail is new, its root is %q", new.Root)
-		return append(lines, rights(&jailpb.Compiled{}, new)...)
+		return append(lines, rights(&jailpb.Compiled{}, new, now)...)
 	case new == nil:
 		add("the jail is gone, nobody may run anything in it")
-		return append(lines, rights(old, &jailpb.Compiled{})...)
+		return append(lines, rights(old, &jailpb.Compiled{}, now)...)
 	}
-	lines = rights(old, new)
+	lines = rights(old, new, now)
 	text := func(what, a, b string) {
 		if a != b {
 			add("%s is now %s, was %s", what, quoted(b), quoted(a))
@@ -75,7 +77,7 @@ func Changes(old, new *jailpb.Compiled) []string {
 		}
 	}
 	if old.Umask != new.Umask {
-		add("the umask is now %04o, was %04o", new.Umask, old.Umask)
+		add("the umask is now %#o, was %#o", new.Umask, old.Umask)
 	}
 	if old.AuditRequired != new.AuditRequired {
 		add("a run without an audit line is now %s", map[bool]string{true: "refused", false: "permitted"}[new.AuditRequired])
@@ -109,9 +111,9 @@ type plainRule struct {
 const anyCommand = "any command"
 
 // rights says who gains and who loses what between two policies.
-func rights(old, new *jailpb.Compiled) []string {
+func rights(old, new *jailpb.Compiled, now time.Time) []string {
 	label := map[party]string{{}: "everyone"}
-	before, after := plain(old, label), plain(new, label)
+	before, after := plain(old, label, now), plain(new, label, now)
 	distinguish(label)
 	parties, all := map[party]bool{{}: true}, map[right]bool{}
 	for _, r := range slices.Concat(before, after) {
@@ -163,7 +165,7 @@ func rights(old, new *jailpb.Compiled) []string {
 		}
 	}
 	lines = append(lines, denials(before, after, label)...)
-	if len(lines) == 0 && !sameRules(old, new) {
+	if len(lines) == 0 && !sameRules(active(old, now), active(new, now)) {
 		lines = append(lines, "the rules stand otherwise, or in another order: this can matter to callers whom several of them name")
 	}
 	return lines
@@ -223,12 +225,25 @@ func denials(before, after []plainRule, label map[party]string) []string {
 	return lines
 }
 
-// plain puts the rules of a policy into words and gives each party a label.
-func plain(c *jailpb.Compiled, label map[party]string) []plainRule {
+// active are the rules that decide something.
+func active(c *jailpb.Compiled, now time.Time) (rules []*jailpb.CompiledRule) {
+	for i, r := range c.Rules {
+		if !idle(c.Rules, i, now) {
+			rules = append(rules, r)
+		}
+	}
+	return rules
+}
+
+// plain puts the active rules of a policy into words and gives each party a label.
+func plain(c *jailpb.Compiled, label map[party]string, now time.Time) []plainRule {
 	// The compiled form has the numbers of groups; their names are in its source.
 	written, _, _ := parse(c.Source)
 	var rules []plainRule
 	for i, r := range c.Rules {
+		if idle(c.Rules, i, now) {
+			continue
+		}
 		var p plainRule
 		if r.Everyone {
 			p.parties = append(p.parties, party{})
@@ -238,9 +253,10 @@ func plain(c *jailpb.Compiled, label map[party]string) []plainRule {
 			label[who] = "user " + userName(u)
 			p.parties = append(p.parties, who)
 		}
-		var groups []string
+		var groups, targetGroups []string
 		if i < len(written.GetRules()) {
 			groups = slices.DeleteFunc(slices.Clone(written.Rules[i].Groups), func(g string) bool { return g == "*" })
+			targetGroups = written.Rules[i].GetRunAs().GetGroups()
 		}
 		for j, gid := range r.Groups {
 			who := party{"group", gid}
@@ -254,7 +270,7 @@ func plain(c *jailpb.Compiled, label map[party]string) []plainRule {
 			p.commands = append(p.commands, commandLine(command))
 		}
 		if !r.Deny {
-			p.target = target(r)
+			p.target = target(r, targetGroups)
 		}
 		if r.NotAfter != 0 {
 			p.until = "until " + time.Unix(int64(r.NotAfter), 0).UTC().Format(time.RFC3339)
@@ -289,25 +305,39 @@ func userName(u *jailpb.CompiledUser) string {
 	return cmp.Or(u.GetName(), fmt.Sprintf("uid %d", u.GetUid()))
 }
 
-func target(r *jailpb.CompiledRule) string {
+// target is whom a rule lets commands run as; groups are its TargetGroups as written.
+func target(r *jailpb.CompiledRule, groups []string) string {
 	if r.Caller {
 		return "the caller"
 	}
 	s := userName(r.User) + ":" + cmp.Or(r.GroupName, fmt.Sprint(r.Gid))
-	if len(r.TargetGroups) > 0 {
-		s += fmt.Sprintf(" with groups %v", r.TargetGroups)
+	for i, gid := range r.TargetGroups {
+		name := ""
+		if len(groups) == len(r.TargetGroups) {
+			name = groups[i]
+		}
+		s += []string{" with groups ", ", "}[min(i, 1)] + NameAndNumber(name, gid)
 	}
 	return s
 }
 
-// commandLine is a command as one would type it; "..." is any rest.
+// NameAndNumber is a user or group as "daemon (1)"; "1" where it has no name.
+func NameAndNumber(name string, id uint32) string {
+	number := strconv.FormatUint(uint64(id), 10)
+	if name == "" || name == number {
+		return number
+	}
+	return name + " (" + number + ")"
+}
+
+// commandLine is a command as one would type it; * is any rest.
 func commandLine(c *jailpb.CompiledCommand) string {
 	words := []string{c.Path}
 	for _, arg := range c.Args {
 		words = append(words, shellWord(string(arg)))
 	}
 	if c.AnyRest || !c.HasArgs {
-		words = append(words, "...")
+		words = append(words, "*")
 	}
 	return strings.Join(words, " ")
 }
@@ -373,13 +403,13 @@ func limitValues(c *jailpb.Compiled) map[string]string {
 }
 
 // sameRules compares rules without the lines they stand in.
-func sameRules(a, b *jailpb.Compiled) bool {
+func sameRules(a, b []*jailpb.CompiledRule) bool {
 	bare := func(r *jailpb.CompiledRule) *jailpb.CompiledRule {
 		r = proto.CloneOf(r)
 		r.Line = 0
 		return r
 	}
-	return slices.EqualFunc(a.Rules, b.Rules, func(x, y *jailpb.CompiledRule) bool { return proto.Equal(bare(x), bare(y)) })
+	return slices.EqualFunc(a, b, func(x, y *jailpb.CompiledRule) bool { return proto.Equal(bare(x), bare(y)) })
 }
 
 func missing(from, in []string) []string {

@@ -2,6 +2,7 @@ package source
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,8 @@ import (
 
 	"jailctl/proto/jailpb"
 )
+
+var today = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 func TestChanges(t *testing.T) {
 	const root = "root: \"/srv/web\"\n"
@@ -24,45 +27,45 @@ rules { users: "alice" groups: "webdev" commands { path: "/bin/ls" } run_as { us
 		{"a comment and a blank", base, "# a comment\n" + base, nil},
 		{"a new jail", "", base, []string{
 			`the jail is new, its root is "/srv/web"`,
-			"group webdev may now run /bin/ls ... as daemon:daemon",
-			"user alice may now run /bin/ls ... as daemon:daemon",
+			"group webdev may now run /bin/ls * as daemon:daemon",
+			"user alice may now run /bin/ls * as daemon:daemon",
 		}},
 		{"a jail that goes", base, "", []string{
 			"the jail is gone, nobody may run anything in it",
-			"group webdev may no longer run /bin/ls ... as daemon:daemon",
-			"user alice may no longer run /bin/ls ... as daemon:daemon",
+			"group webdev may no longer run /bin/ls * as daemon:daemon",
+			"user alice may no longer run /bin/ls * as daemon:daemon",
 		}},
 		{
 			"commands", base,
 			root + `rules { users: "alice" groups: "webdev" commands { path: "/bin/cat" args: "-n" args: "a b" } commands { path: "/bin/true" no_args: true } run_as { user: "daemon" } }`,
 			[]string{
-				"group webdev may no longer run /bin/ls ... as daemon:daemon",
+				"group webdev may no longer run /bin/ls * as daemon:daemon",
 				`group webdev may now run /bin/cat -n "a b", /bin/true as daemon:daemon`,
-				"user alice may no longer run /bin/ls ... as daemon:daemon",
+				"user alice may no longer run /bin/ls * as daemon:daemon",
 				`user alice may now run /bin/cat -n "a b", /bin/true as daemon:daemon`,
 			},
 		},
 		{
 			"target", base, strings.Replace(base, `user: "daemon"`, `user: "daemon" group: "webdev" groups: "webadm"`, 1),
 			[]string{
-				"group webdev may no longer run /bin/ls ... as daemon:daemon",
-				"group webdev may now run /bin/ls ... as daemon:webdev with groups [2001]",
-				"user alice may no longer run /bin/ls ... as daemon:daemon",
-				"user alice may now run /bin/ls ... as daemon:webdev with groups [2001]",
+				"group webdev may no longer run /bin/ls * as daemon:daemon",
+				"group webdev may now run /bin/ls * as daemon:webdev with groups webadm (2001)",
+				"user alice may no longer run /bin/ls * as daemon:daemon",
+				"user alice may now run /bin/ls * as daemon:webdev with groups webadm (2001)",
 			},
 		},
 		{
 			"everyone, told once", base, root + `rules { users: "*" users: "alice" groups: "webdev" run_as { caller: true } }`,
 			[]string{
 				"everyone may now run any command as the caller",
-				"group webdev may no longer run /bin/ls ... as daemon:daemon",
-				"user alice may no longer run /bin/ls ... as daemon:daemon",
+				"group webdev may no longer run /bin/ls * as daemon:daemon",
+				"user alice may no longer run /bin/ls * as daemon:daemon",
 			},
 		},
 		{
 			"a denial before", base, strings.Replace(base, "\nrules", "\nrules { users: \"alice\" deny: true }\nrules", 1),
 			[]string{
-				"user alice may no longer run /bin/ls ... as daemon:daemon",
+				"user alice may no longer run /bin/ls * as daemon:daemon",
 				"user alice is now denied any command",
 			},
 		},
@@ -70,7 +73,7 @@ rules { users: "alice" groups: "webdev" commands { path: "/bin/ls" } run_as { us
 			"order",
 			root + `rules { users: "mallory" deny: true } rules { users: "*" run_as { user: "daemon" } }`,
 			root + `rules { users: "*" run_as { user: "daemon" } } rules { users: "mallory" deny: true }`,
-			[]string{"user mallory may now run any command as daemon:daemon"},
+			[]string{"user mallory may now run any command as daemon:daemon", "user mallory is no longer denied any command"},
 		},
 		{
 			"order that only groups feel",
@@ -79,10 +82,18 @@ rules { users: "alice" groups: "webdev" commands { path: "/bin/ls" } run_as { us
 			[]string{"the rules stand otherwise, or in another order: this can matter to callers whom several of them name"},
 		},
 		{
+			"rules that decide nothing", base,
+			base + `
+rules { users: "mallory" commands { path: "/bin/ls" } run_as { user: "daemon" } not_after: "2020-01-31" }
+rules { users: "mallory" deny: true not_after: "2020-01-31" }
+rules { users: "alice" commands { path: "/bin/ls" } deny: true }`,
+			nil,
+		},
+		{
 			"an end", base, strings.Replace(base, "run_as", `not_after: "2027-01-31" run_as`, 1),
 			[]string{
-				"group webdev may now run /bin/ls ... as daemon:daemon until 2027-02-01T00:00:00Z, not for ever",
-				"user alice may now run /bin/ls ... as daemon:daemon until 2027-02-01T00:00:00Z, not for ever",
+				"group webdev may now run /bin/ls * as daemon:daemon until 2027-02-01T00:00:00Z, not for ever",
+				"user alice may now run /bin/ls * as daemon:daemon until 2027-02-01T00:00:00Z, not for ever",
 			},
 		},
 		{
@@ -103,7 +114,7 @@ rules { users: "alice" groups: "webdev" commands { path: "/bin/ls" } run_as { us
 				"the limit core is now 1, was 0",
 				"the limit open_files is now 11, was 10",
 				"the limit wall_seconds is now not set, was 5",
-				"the umask is now 0077, was 0022",
+				"the umask is now 077, was 022",
 				"a run without an audit line is now refused",
 			},
 		},
@@ -116,7 +127,7 @@ rules { users: "alice" groups: "webdev" commands { path: "/bin/ls" } run_as { us
 			if test.new != "" {
 				new = compileText(t, test.new)
 			}
-			if diff := cmp.Diff(test.want, Changes(old, new)); diff != "" {
+			if diff := cmp.Diff(test.want, Changes(old, new, today)); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -134,7 +145,7 @@ func TestChangedNumbers(t *testing.T) {
 		"user alice (1007) may now run any command as daemon:daemon",
 		`the account of uid 1 is now daemon, home "/var/daemon", shell "/usr/sbin/nologin", was daemon, home "/usr/sbin", shell "/usr/sbin/nologin"`,
 	}
-	if diff := cmp.Diff(want, Changes(old, new)); diff != "" {
+	if diff := cmp.Diff(want, Changes(old, new, today)); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -155,7 +166,10 @@ func TestLargeTexts(t *testing.T) {
 		text := "root:\"/r\"\n" + strings.Repeat(part, (MaxText-20)/max(1, len(part)))
 		began := time.Now()
 		c, _ := Check("web.txtpb", []byte(text), fakeNames{})
-		Changes(nil, c)
+		Changes(nil, c, today)
+		if c != nil {
+			Warnings("web.txtpb", c, today)
+		}
 		Format([]byte(text))
 		if took := time.Since(began); took > 20*time.Second {
 			t.Errorf("%.30q ... took %v", part, took)
@@ -177,6 +191,9 @@ func TestSystem(t *testing.T) {
 	}
 	if u, err := System().User("3999999999"); err != nil || u != (User{UID: 3999999999}) {
 		t.Errorf("a number without account is %+v: %v", u, err)
+	}
+	if !slices.Contains(Listed("passwd"), "root") || !slices.Contains(Listed("group"), "root") {
+		t.Errorf("listed are %q, %q", Listed("passwd"), Listed("group"))
 	}
 	for _, name := range []string{"nobody-has-this-name", "-s", "--help", "a:b", "a\nb", ""} {
 		if u, err := System().User(name); err == nil {
@@ -203,6 +220,7 @@ func TestFormat(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	for text, want := range map[string]string{
+		"root: \"/r\" \"/s\"":      `1:12: two texts side by side are one text; write one text, or a list: ["...", "..."]`,
 		"rules { users: \"a\"":     `1:7: what is opened here is never closed; write "}" where it ends`,
 		"rules {\n usrs: \"a\"\n}": "2:2: unknown field: usrs",
 	} {

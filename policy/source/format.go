@@ -52,8 +52,8 @@ func Format(text []byte) ([]byte, error) {
 // parse reads the text of a policy without checking what it says.
 func parse(text []byte) (*jailpb.Jail, []string, error) {
 	_, comments, bad := scan(text)
-	if bad != nil {
-		c := checker{text: text, lines: lineStarts(text), problems: []mistake{*bad}}
+	if len(bad) > 0 {
+		c := checker{text: text, lines: lineStarts(text), problems: bad}
 		p := c.located()[0]
 		return nil, nil, fmt.Errorf("%d:%d: %s; %s", p.Line, p.Col, p.What, p.Fix)
 	}

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -19,20 +20,30 @@ var mistakes = []struct {
 	{"duplicate scalar", "umask: 022\numask: 022", `2:1: umask stands in line 1 already; keep one of the two`},
 	{"duplicate message", "limits { }\nlimits { }", `2:1: limits stands in line 1 already; keep one of the two`},
 	{"bad bool", "audit_required: maybe", `1:17: audit_required cannot be "maybe"; write audit_required: true or false`},
-	{"quoted number", "umask: \"022\"", `1:8: umask cannot be "022"; write umask: a whole number from 0 to 4294967295, without quotes`},
+	{"quoted number", "umask: \"022\"", `1:8: umask cannot be "022"; write umask: octal digits with a leading 0, at most 0777`},
 	{"negative number", "limits { open_files: -5 }", `1:22: open_files cannot be "-5"; write open_files: a whole number from 0 to 18446744073709551615, without quotes`},
 	{"number too large", "limits { core: 18446744073709551616 }", `1:16: core cannot be "18446744073709551616"; write core: a whole number from 0 to 18446744073709551615, without quotes`},
 	{"fraction", "limits { core: 1.5 }", `1:16: core cannot be "1.5"; write core: a whole number from 0 to 18446744073709551615, without quotes`},
 	{"unquoted text", "default_command: /bin/sh", `1:18: default_command cannot be "/bin/sh"; write default_command: a text in quotes ("...")`},
 	{"bad escape", `description: "a\qb"`, `1:14: description cannot be read: invalid escape code "\\q" in string; write \\ for a backslash, and text in UTF-8`},
 	{"escape to no UTF-8", `description: "a\xff"`, `1:14: description cannot be read: contains invalid UTF-8; write \\ for a backslash, and text in UTF-8`},
-	{"message for a scalar", "umask { }", `1:1: umask has no colon; write umask: and the value`},
-	{"message after a colon for a scalar", "umask: { }", `1:8: umask is a single value; write umask: a whole number from 0 to 4294967295, without quotes`},
+	{"message for a scalar", "umask { }", `1:1: ":" is missing after umask; write umask: and the value`},
+	{"message after a colon for a scalar", "umask: { }", `1:8: umask is a single value; write umask: octal digits with a leading 0, at most 0777`},
 	{"scalar for a message", "limits: 5", `1:9: limits is not a single value; write limits { ... }`},
 	{"list for a single", "umask: [022]", `1:1: umask is one value, not a list; remove the brackets`},
 	{"empty list", "rules { users: \"*\" deny: true commands { path: \"/a\" args: [] } }", `1:53: args is an empty list; write no_args: true to forbid arguments`},
-	{"no colon", "umask 022", `1:1: umask has no colon; write umask: and the value`},
+	{"no colon", "umask 022", `1:1: ":" is missing after umask; write umask: and the value`},
 
+	{"equals for colon", `umask = 022`, `1:7: ":" is missing after umask; write ":" in place of "="`},
+	{"equals for a message", `limits = { }`, `1:8: ":" is missing after limits; write ":" in place of "="`},
+	{"octal digits", "umask: 0888", `1:8: umask cannot be "0888"; write umask: octal digits with a leading 0, at most 0777`},
+	{"unit", "limits { address_space: 1G }", `1:25: address_space cannot be "1G"; write 1073741824`},
+	{"unit in quotes", `limits { core: "10 kB" }`, `1:16: core cannot be "10 kB"; write 10240`},
+	{"no comma between arguments", `rules { users: "*" deny: true commands { path: "/a" args: ["-u" "-n"] } }`, `1:65: two texts side by side are one text; write a comma between them`},
+	{"arguments without a list", `rules { users: "*" deny: true commands { path: "/a" args: "-u" '-n' } }`, `1:64: two texts side by side are one text; write one text, or a list: ["...", "..."]`},
+	{"text in two lines", "description: \"one\" # a comment\n ' line'", `2:2: two texts side by side are one text; write one text, or a list: ["...", "..."]`},
+
+	{"no closing brace within", "rules {\n  users: \"*\"\n  commands {\n    path: \"/a\"\n  deny: true\n}\nlimits { }\n", `3:12: what is opened here is never closed; write "}" where it ends`},
 	{"no closing brace", "rules {\n  users: \"*\"\n", `1:7: what is opened here is never closed; write "}" where it ends`},
 	{"brace too many", "umask: 022\n}", `2:1: "}" stands where a field is expected; remove it, or open what it closes`},
 	{"wrong brace", "limits { >", `1:10: ">" stands where a field is expected; remove it, or open what it closes`},
@@ -146,6 +157,18 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
+// TestScanMistakes wants what was wrong before the end of the scan told with it.
+func TestScanMistakes(t *testing.T) {
+	_, problems := Check("web.txtpb", []byte("root = \"/r\"\ndescription: \"a\" \"b\"\nrules {\n"), fakeNames{})
+	got := fmt.Sprint(problems)
+	want := `[web.txtpb:1:6: ":" is missing after root; write ":" in place of "=" ` +
+		`web.txtpb:2:18: two texts side by side are one text; write one text, or a list: ["...", "..."] ` +
+		`web.txtpb:3:7: what is opened here is never closed; write "}" where it ends]`
+	if got != want {
+		t.Errorf("\n got %s\nwant %s", got, want)
+	}
+}
+
 func TestNames(t *testing.T) {
 	for _, name := range []string{"", ".web", "-web", "Web", "w b", strings.Repeat("a", 64), "w\u00e9b"} {
 		_, problems := Check("/etc/"+name+Suffix, []byte(minimal), fakeNames{})
@@ -179,7 +202,7 @@ confine { }
 	want := []string{
 		"1:1: unknown field descripton; write description",
 		"2:7: root \"srv/web\" is not an absolute path; write it from the / of the host",
-		"3:8: umask cannot be \"0999\"; write umask: a whole number from 0 to 4294967295, without quotes",
+		"3:8: umask cannot be \"0999\"; write umask: octal digits with a leading 0, at most 0777",
 		"5:3: unknown field user; write users",
 		"6:20: path \"ls\" is not an absolute path; write it from the / of the jail",
 		"6:31: \"*\" is not the last of args; write one commands { } for each wording; \"*\" stands last, for any rest",

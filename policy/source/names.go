@@ -155,15 +155,19 @@ func ask(database, name string) (string, error) {
 }
 
 func runGetent(database, name string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), lookupTime)
+	return getentFor(lookupTime, database, "--", name)
+}
+
+func getentFor(limit time.Duration, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, getent, database, "--", name)
+	cmd := exec.CommandContext(ctx, getent, args...)
 	cmd.Env = []string{}
 	out, err := cmd.Output()
 	var exit *exec.ExitError
 	switch {
 	case ctx.Err() != nil:
-		return "", fmt.Errorf("no answer within %v", lookupTime)
+		return "", fmt.Errorf("no answer within %v", limit)
 	case errors.As(err, &exit) && exit.ExitCode() == 2:
 		return "", ErrUnknown
 	case err != nil:
@@ -189,6 +193,23 @@ func inFile(file, name string) (string, error) {
 		}
 	}
 	return "", ErrUnknown
+}
+
+// Listed are names that a database, passwd or group, has: at most 1000, what came
+// within two seconds, and none that a name service does not list.
+func Listed(database string) []string {
+	out, err := getentFor(2*time.Second, database)
+	if errors.Is(err, os.ErrNotExist) {
+		b, _ := os.ReadFile("/etc/" + database)
+		out = string(b)
+	}
+	var names []string
+	for line := range strings.Lines(out) {
+		if name, _, ok := strings.Cut(line, ":"); ok && validName(name) == nil && len(names) < 1000 {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // Memberships are the groups of an account as a login would set them, without

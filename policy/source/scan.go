@@ -35,33 +35,49 @@ type scanner struct {
 	text     string
 	pos      int
 	comments []string
+	mistakes []mistake
+	// line is where the line begins, and first where its first token does.
+	line, first int
+	// crooked is the first brace whose partner stands further left than the line
+	// that it is in: likely the one that is never closed.
+	crooked int
 }
 
-// scan cuts text into the fields of its outermost message.
-func scan(text []byte) (fields []field, comments []string, err *mistake) {
-	s := &scanner{text: string(text)}
+// scan cuts text into the fields of its outermost message; without fields it
+// could not read to the end.
+func scan(text []byte) (fields []field, comments []string, mistakes []mistake) {
+	s := &scanner{text: string(text), crooked: -1}
 	defer func() {
 		if r := recover(); r != nil {
 			e, ok := r.(mistake)
 			if !ok {
 				panic(r)
 			}
-			err = &e
+			fields, comments, mistakes = nil, nil, append(s.mistakes, e)
 		}
 	}()
 	fields = s.message(0, 0, 0)
-	return fields, s.comments, nil
+	return fields, s.comments, s.mistakes
 }
 
+// fail ends the scan at a mistake after which nothing can be told.
 func (s *scanner) fail(pos int, fix, format string, args ...any) {
 	panic(mistake{pos, fmt.Sprintf(format, args...), fix})
+}
+
+// note notes a mistake and goes on.
+func (s *scanner) note(pos int, fix, format string, args ...any) {
+	s.mistakes = append(s.mistakes, mistake{pos, fmt.Sprintf(format, args...), fix})
 }
 
 // peek skips blanks and comments and returns the next byte, 0 at the end.
 func (s *scanner) peek() byte {
 	for s.pos < len(s.text) {
 		switch s.text[s.pos] {
-		case ' ', '\t', '\r', '\n':
+		case '\n':
+			s.pos++
+			s.line = s.pos
+		case ' ', '\t', '\r':
 			s.pos++
 		case '#':
 			line, _, _ := strings.Cut(s.text[s.pos:], "\n")
@@ -70,6 +86,9 @@ func (s *scanner) peek() byte {
 		case 0:
 			s.fail(s.pos, "remove it", "there is a NUL byte here")
 		default:
+			if s.first < s.line {
+				s.first = s.pos
+			}
 			return s.text[s.pos]
 		}
 	}
@@ -92,14 +111,22 @@ func (s *scanner) message(end byte, open, depth int) []field {
 		s.fail(open, "remove it", "messages are nested more than %d deep", maxDepth)
 	}
 	fields := []field{}
+	indent := s.first - s.line
 	for {
 		switch c := s.peek(); {
 		case c == end:
 			if c != 0 {
+				if s.crooked < 0 && s.first-s.line < indent {
+					s.crooked = open
+				}
 				s.pos++
 			}
 			return fields
 		case c == 0:
+			if s.crooked >= 0 {
+				open = s.crooked
+				end = s.text[open] + 2 // } follows { at two, and > follows <
+			}
 			s.fail(open, fmt.Sprintf("write %q where it ends", string(end)), "what is opened here is never closed")
 		}
 		fields = append(fields, s.field(depth))
@@ -113,7 +140,8 @@ func (s *scanner) field(depth int) field {
 	s.peek()
 	f := field{pos: s.pos}
 	if s.text[s.pos] == '[' {
-		size := strings.IndexByte(s.text[s.pos:], ']') + 1
+		line, _, _ := strings.Cut(s.text[s.pos:], "\n")
+		size := strings.IndexByte(line, ']') + 1
 		if size == 0 {
 			s.fail(s.pos, `write "]" where it ends`, "what is opened here is never closed")
 		}
@@ -129,7 +157,11 @@ func (s *scanner) field(depth int) field {
 		}
 		s.fail(s.pos, fix, "%s stands where a field is expected", s.next())
 	}
-	if s.peek() == ':' {
+	switch s.peek() {
+	case '=':
+		s.note(s.pos, `write ":" in place of "="`, `":" is missing after %s`, f.name)
+		fallthrough
+	case ':':
 		f.colon = true
 		s.pos++
 	}
@@ -142,7 +174,7 @@ func (s *scanner) field(depth int) field {
 			if s.peek() == 0 {
 				s.fail(open, `write "]" where it ends`, "what is opened here is never closed")
 			}
-			f.values = append(f.values, s.value(depth))
+			f.values = append(f.values, s.value(depth, "write a comma between them"))
 			if c := s.peek(); c == ',' {
 				s.pos++
 				if s.peek() == ']' {
@@ -156,12 +188,13 @@ func (s *scanner) field(depth int) field {
 	case 0, '}', '>', ',', ';':
 		s.fail(f.pos, "give it one, or remove it", "%s has no value", f.name)
 	default:
-		f.values = []value{s.value(depth)}
+		f.values = []value{s.value(depth, `write one text, or a list: ["...", "..."]`)}
 	}
 	return f
 }
 
-func (s *scanner) value(depth int) value {
+// value reads one value; apart is how to write two texts in its place.
+func (s *scanner) value(depth int, apart string) value {
 	v := value{}
 	c := s.peek()
 	v.pos = s.pos
@@ -171,14 +204,13 @@ func (s *scanner) value(depth int) value {
 		v.fields = s.message(map[byte]byte{'{': '}', '<': '>'}[c], v.pos, depth+1)
 		return v
 	case '"', '\'':
-		// Strings that stand beside each other are one value.
-		end := s.pos
-		for c == '"' || c == '\'' {
+		s.quoted(c)
+		v.raw = s.text[v.pos:s.pos]
+		// prototext joins them, and a comma forgotten would make one argument of two.
+		for c = s.peek(); c == '"' || c == '\''; c = s.peek() {
+			s.note(s.pos, apart, "two texts side by side are one text")
 			s.quoted(c)
-			end = s.pos
-			c = s.peek()
 		}
-		v.raw = s.text[v.pos:end]
 		return v
 	case '-':
 		s.pos++

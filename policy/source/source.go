@@ -68,14 +68,18 @@ var jailName = regexp.MustCompile(`^[a-z0-9][a-z0-9_.-]{0,62}$`)
 // ValidName tells whether name can be the name of a jail.
 func ValidName(name string) bool { return jailName.MatchString(name) }
 
+func newChecker(file string, text []byte, names Names) *checker {
+	return &checker{
+		file: file, text: text, lines: lineStarts(text), names: names,
+		places: map[place]int{}, raw: map[place]string{}, given: map[place]bool{},
+	}
+}
+
 // Check reads the policy text of a file and compiles it. It finds all mistakes
 // in one go, in the order of the text; only a text without one is compiled. The
 // jail has the file's name, less directories and ".txtpb".
 func Check(file string, text []byte, names Names) (*jailpb.Compiled, []Problem) {
-	c := &checker{
-		file: file, text: text, lines: lineStarts(text), names: names,
-		places: map[place]int{}, raw: map[place]string{}, given: map[place]bool{},
-	}
+	c := newChecker(file, text, names)
 	name := strings.TrimSuffix(filepath.Base(file), Suffix)
 	if !ValidName(name) {
 		c.problem(0, "rename the file to up to 63 of a-z 0-9 _ . - and "+Suffix+", a letter or digit first",
@@ -93,8 +97,8 @@ func (c *checker) check(name string) *jailpb.Compiled {
 		return nil
 	}
 	fields, _, bad := scan(c.text)
-	if bad != nil {
-		c.problem(bad.pos, bad.fix, "%s", bad.what)
+	c.problems = append(c.problems, bad...)
+	if fields == nil {
 		return nil
 	}
 	walked, jail := &jailpb.Jail{}, &jailpb.Jail{}

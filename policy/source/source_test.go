@@ -199,10 +199,6 @@ func TestCompile(t *testing.T) {
 			func(c *jailpb.Compiled) any { return c.Rules[0].NotAfter }, uint64(1801411200),
 		},
 		{
-			"strings side by side", "description: \"one\" # a comment\n ' line'\nrules { users: \"*\" deny: true }",
-			func(c *jailpb.Compiled) any { return c.Description }, "one line",
-		},
-		{
 			"carriage returns", "umask: 0x1f\r\nrules { users: \"*\" deny: true }\r\n",
 			func(c *jailpb.Compiled) any { return c.Umask }, uint32(0x1f),
 		},
@@ -305,8 +301,13 @@ func FuzzCheck(f *testing.F) {
 		if _, err := policy.Decode(Encode(c)); err != nil {
 			t.Errorf("%q: the helper cannot read the compiled form: %v", text, err)
 		}
-		Changes(nil, c)
-		Changes(compileText(t, minimal), c)
+		Changes(nil, c, today)
+		Changes(compileText(t, minimal), c, today)
+		for _, w := range Warnings("web.txtpb", c, today) {
+			if !strings.HasPrefix(w.What, "warning: ") {
+				t.Errorf("%q: %v", text, w)
+			}
+		}
 	})
 }
 

@@ -3,6 +3,8 @@ package source
 import (
 	"fmt"
 	"math"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"google.golang.org/protobuf/encoding/prototext"
@@ -69,7 +71,7 @@ func (c *checker) walk(m protoreflect.Message, pos int, fields []field) {
 			}
 			c.problem(f.pos, fix, "%s is an empty list", f.name)
 		case !f.colon && !message:
-			c.problem(f.pos, fmt.Sprintf("write %s: and the value", f.name), "%s has no colon", f.name)
+			c.problem(f.pos, fmt.Sprintf("write %s: and the value", f.name), `":" is missing after %s`, f.name)
 		default:
 			for _, v := range f.values {
 				// A message is known by its field's name, unless it is in a list.
@@ -131,7 +133,11 @@ func (c *checker) scalar(m protoreflect.Message, fd protoreflect.FieldDescriptor
 		c.problem(v.pos, `write \\ for a backslash, and text in UTF-8`, "%s cannot be read: %s", name, what)
 		return protoreflect.Value{}, false
 	case err != nil:
-		c.problem(v.pos, "write "+name+": "+wanted(fd), "%s cannot be %s", name, clip(v.raw))
+		fix := "write " + name + ": " + wanted(fd)
+		if n, ok := inBytes(v.raw); ok && fd.Kind() == protoreflect.Uint64Kind {
+			fix = fmt.Sprintf("write %d", n)
+		}
+		c.problem(v.pos, fix, "%s cannot be %s", name, clip(v.raw))
 		return protoreflect.Value{}, false
 	}
 	got := alone.Get(fd)
@@ -161,13 +167,25 @@ func (c *checker) scalar(m protoreflect.Message, fd protoreflect.FieldDescriptor
 	return got, true
 }
 
+var sizeForm = regexp.MustCompile(`^["']?([0-9]{1,9}) *([KMGTkmgt])i?[Bb]?["']?$`)
+
+// inBytes is the number that people mean by "1G".
+func inBytes(raw string) (uint64, bool) {
+	m := sizeForm.FindStringSubmatch(raw)
+	if m == nil {
+		return 0, false
+	}
+	n, _ := strconv.ParseUint(m[1], 10, 64)
+	return n << (10 * (1 + strings.Index("KMGT", strings.ToUpper(m[2])))), true
+}
+
 // wanted says what a field's value looks like.
 func wanted(fd protoreflect.FieldDescriptor) string {
 	switch fd.Kind() {
 	case protoreflect.BoolKind:
 		return "true or false"
-	case protoreflect.Uint32Kind:
-		return fmt.Sprintf("a whole number from 0 to %d, without quotes", uint32(math.MaxUint32))
+	case protoreflect.Uint32Kind: // umask is the only one
+		return "octal digits with a leading 0, at most 0777"
 	case protoreflect.Uint64Kind:
 		return fmt.Sprintf("a whole number from 0 to %d, without quotes", uint64(math.MaxUint64))
 	case protoreflect.EnumKind:
