@@ -46,8 +46,8 @@ install: build ## into PREFIX, SYSCONFDIR and STATEDIR, the helper setuid root
 	@umask 077; for d in $(SYSCONFDIR)/jailctl/jails $(STATEDIR)/jailctl/policies; do \
 	  test -d $(DESTDIR)$$d || install -d -m 0700 $(DESTDIR)$$d; done
 	@# Who may write on the way to the helper could put a program in its place before it
-	@# becomes setuid.
-	@d=$(abspath $(DESTDIR)$(LIBEXECDIR)/jailctl); while :; do \
+	@# becomes setuid. A DESTDIR is a packager's, and the package manager's to check.
+	@d=$(if $(DESTDIR),/,$(abspath $(LIBEXECDIR)/jailctl)); while :; do \
 	  test -z "$$(find "$$d" -maxdepth 0 \( ! -uid 0 -o -perm /022 \) )" || \
 	    { echo "install: $$d must be owned by root and writable by nobody else" >&2; exit 1; }; \
 	  test "$$d" != / || break; d=$$(dirname "$$d"); done
