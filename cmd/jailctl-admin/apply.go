@@ -46,6 +46,10 @@ without a name, jails whose policy is gone are withdrawn.`,
 	return cmd
 }
 
+// mostText is more than any policy may have: that a text is too large is for Check
+// to say, with its place, as of any mistake.
+const mostText = 64 << 20
+
 // compiledDir holds the compiled policies.
 func compiledDir() string { return filepath.Dir(paths.Compiled("x")) }
 
@@ -97,7 +101,7 @@ func (p *program) apply(names []string, dry bool) error {
 // applyOne puts one policy in force; an error leaves what was in force as it was.
 func (p *program) applyOne(name string, dry bool) error {
 	path := paths.Policy(name)
-	text, err := p.read(path, source.MaxText)
+	text, err := p.read(path, mostText)
 	if err != nil {
 		return p.unreadable("apply", name, err)
 	}

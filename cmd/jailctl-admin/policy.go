@@ -120,7 +120,7 @@ func (p *program) policyText(verb, arg string) (file string, text []byte, err er
 	} else if !source.ValidName(name) {
 		return arg, nil, cannot("a file has a slash in it or ends in "+source.Suffix, "%s %q: neither a file nor the name of a jail", verb, arg)
 	}
-	text, err = p.read(paths.Policy(name), source.MaxText)
+	text, err = p.read(paths.Policy(name), mostText)
 	if err != nil {
 		err = p.unreadable(verb, name, err)
 	}
@@ -223,7 +223,7 @@ func (p *program) edit(name string) (err error) {
 		return cannot("a name is up to 63 of a-z 0-9 _ . -, a letter or digit first", "edit %q: not a jail's name", name)
 	}
 	path := paths.Policy(name)
-	before, err := p.read(path, source.MaxText)
+	before, err := p.read(path, mostText)
 	isNew := errors.Is(err, safepath.ErrNotExist)
 	if err != nil && !isNew {
 		return p.unreadable("edit", name, err)
@@ -257,7 +257,7 @@ func (p *program) edit(name string) (err error) {
 	if bytes.Equal(text, begin) {
 		return p.unchanged(name, isNew)
 	}
-	now, err := p.read(path, source.MaxText)
+	now, err := p.read(path, mostText)
 	if isNew != (err != nil) || !bytes.Equal(now, before) {
 		return cannot("", "install %q: somebody changed it meanwhile", path)
 	}

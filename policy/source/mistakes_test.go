@@ -57,7 +57,7 @@ var mistakes = []struct {
 	{"NUL in the text", "umask: 022\x00", `1:11: there is a NUL byte here; remove it`},
 	{"byte order mark", "\ufeffumask: 022", `1:1: the file begins with a byte order mark; save it as UTF-8 without one`},
 	{"not UTF-8", "# \u00e9\u00e9\xe9", `1:5: byte 0xe9 is not UTF-8; save the file as UTF-8`},
-	{"too large", strings.Repeat("#", MaxText-42), `1:1: the file has 262145 bytes, more than 262144; split it into several jails`},
+	{"too large", strings.Repeat("#", MaxText-42), `1:1: the file has more than 262144 bytes; split it into several jails`},
 
 	{"too large when compiled", "rules { users: [" + strings.Repeat(`"alice",`, 30000) + `"*"] deny: true }`, `1:1: the compiled form has 1320114 bytes, more than 1048576; name groups in place of users, or split it into several jails`},
 

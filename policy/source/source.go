@@ -124,7 +124,7 @@ func (c *checker) check(name string) *jailpb.Compiled {
 // readable vets the bytes before anything parses them.
 func (c *checker) readable() bool {
 	if len(c.text) > MaxText {
-		c.problem(0, "split it into several jails", "the file has %d bytes, more than %d", len(c.text), MaxText)
+		c.problem(0, "split it into several jails", "the file has more than %d bytes", MaxText)
 		return false
 	}
 	if bytes.HasPrefix(c.text, []byte("\xef\xbb\xbf")) {
