@@ -8,6 +8,7 @@ import (
 	"errors"
 	"strings"
 	"syscall"
+	"unsafe"
 
 	"jailctl/internal/wire"
 )
@@ -47,6 +48,7 @@ type Request struct {
 	Dir         string   // empty: the policy's
 	Env         []string // "NAME=VALUE", the caller's environment
 	Assign      []string // "NAME=VALUE", from -e
+	Trace       bool     // the caller traces the command
 }
 
 // Outcome says which kind of Reply it is.
@@ -92,6 +94,9 @@ func (r *Request) Encode() ([]byte, error) {
 	for _, e := range r.Assign {
 		b = wire.AppendElem(b, 8, e)
 	}
+	if r.Trace {
+		b = wire.AppendUint(b, 9, 1)
+	}
 	if len(r.Env)+len(r.Assign) > maxVariables {
 		return nil, errors.New("the environment has over 4096 variables: run with a smaller one (env -i)")
 	}
@@ -105,6 +110,7 @@ func (r *Request) Encode() ([]byte, error) {
 var (
 	requestSchema = wire.Schema{
 		1: wire.Number, 2: wire.Text, 3: wire.Texts, 4: wire.Text, 5: wire.Text, 6: wire.Text, 7: wire.Texts, 8: wire.Texts,
+		9: wire.Number,
 	}
 	replySchema = wire.Schema{1: wire.Number, 2: wire.Number, 3: wire.Text, 4: wire.Number, 5: wire.Text, 6: wire.Text, 7: wire.Text}
 )
@@ -142,6 +148,11 @@ func DecodeRequest(b []byte) (*Request, error) {
 				return wire.ErrMalformed
 			}
 			r.Assign = append(r.Assign, s)
+		case 9:
+			if f.N > 1 {
+				return wire.ErrMalformed
+			}
+			r.Trace = f.N == 1
 		}
 		return nil
 	})
@@ -239,7 +250,13 @@ func Receive(fd int, seconds int64) ([]byte, error) {
 	return buf[:n], nil
 }
 
-// Send hands one packet over without ever blocking or raising SIGPIPE.
+// Send hands one packet over without ever blocking or raising SIGPIPE. It is
+// sendto(2), which every seccomp filter of a jail permits, not sendmsg(2).
 func Send(fd int, packet []byte) error {
-	return syscall.Sendmsg(fd, packet, nil, nil, syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
+	_, _, errno := syscall.Syscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(packet))),
+		uintptr(len(packet)), syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
 }

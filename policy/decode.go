@@ -3,6 +3,7 @@ package policy
 import (
 	"bytes"
 
+	"jailctl/internal/confine"
 	"jailctl/internal/wire"
 )
 
@@ -11,18 +12,24 @@ import (
 const end = 0x6c69616a
 
 // version is the only format of the compiled form that this package reads.
-const version = 1
+const version = 2
 
 // The messages of proto/compiled.proto.
 var (
 	jailSchema = wire.Schema{
 		1: wire.Number, 2: wire.Text, 3: wire.Text, 4: wire.Text, 5: wire.Text, 6: wire.Texts, 7: wire.Text, 8: wire.Texts,
-		9: wire.Texts, 10: wire.Text, 11: wire.Text, 12: wire.Texts, 13: wire.Number, 14: wire.Number, 15: wire.Number, 16: wire.Mark,
+		9: wire.Texts, 10: wire.Text, 11: wire.Text, 12: wire.Texts, 13: wire.Number, 14: wire.Number, 15: wire.Number, 16: wire.Texts,
+		63: wire.Mark,
 	}
 	ruleSchema = wire.Schema{
 		1: wire.Number, 2: wire.Number, 3: wire.Number, 4: wire.Texts, 5: wire.Numbers, 6: wire.Texts, 7: wire.Text,
-		8: wire.Number, 9: wire.Text, 10: wire.Number, 11: wire.Numbers, 12: wire.Number,
+		8: wire.Number, 9: wire.Text, 10: wire.Number, 11: wire.Numbers, 12: wire.Number, 13: wire.Number,
 	}
+	confineSchema = wire.Schema{
+		1: wire.Text, 2: wire.Number, 3: wire.Texts, 4: wire.Number, 5: wire.Number, 6: wire.Number, 7: wire.Numbers,
+		8: wire.Numbers, 9: wire.Number, 10: wire.Text,
+	}
+	unveilSchema  = wire.Schema{1: wire.Text, 2: wire.Text, 3: wire.Number}
 	userSchema    = wire.Schema{1: wire.Number, 2: wire.Text, 3: wire.Text, 4: wire.Text}
 	commandSchema = wire.Schema{1: wire.Text, 2: wire.Texts, 3: wire.Number, 4: wire.Number}
 	limitSchema   = wire.Schema{1: wire.Number, 2: wire.Number}
@@ -76,10 +83,18 @@ func Decode(b []byte) (*Jail, error) {
 		case 15:
 			j.AuditRequired = f.N != 0
 		case 16:
+			return add(&j.Confines, f.B, DecodeConfine)
+		case 63:
 			ended = f.N == end
 		}
 		return nil
 	})
+	for i := range j.Rules {
+		// A rule whose confinement is missing has none that is weaker.
+		if j.Rules[i].Confine >= len(j.Confines) {
+			err = wire.ErrMalformed
+		}
+	}
 	if err != nil || !formatted || !ended || !ValidName(j.Name) || !CleanAbs(j.Root) || j.Root == "/" || !CleanAbs(j.Dir) {
 		return nil, wire.ErrMalformed
 	}
@@ -120,10 +135,83 @@ func decodeRule(b []byte) (r Rule, err error) {
 			err = addID(&r.TargetGroups, f.N)
 		case 12:
 			r.NotAfter = f.N
+		case 13:
+			if f.N > 1<<16 {
+				return wire.ErrMalformed
+			}
+			r.Confine = int(f.N)
 		}
 		return err
 	})
 	return r, err
+}
+
+// DecodeConfine reads a CompiledConfine; an explanation has one as well.
+func DecodeConfine(b []byte) (c Confine, err error) {
+	c.Raw = b
+	err = confineSchema.Walk(b, func(f wire.Field) (err error) {
+		switch f.Num {
+		case 1:
+			c.Program = f.B
+		case 2:
+			if f.N > 1<<32-1 {
+				return wire.ErrMalformed
+			}
+			c.Once = uint32(f.N)
+		case 3:
+			err = add(&c.Want.Unveil, f.B, decodeUnveil)
+		case 4:
+			c.Want.Signals, err = decodeKeep(f.N)
+		case 5:
+			c.Want.Abstract, err = decodeKeep(f.N)
+		case 6:
+			c.Want.TCP, err = decodeKeep(f.N)
+		case 7:
+			err = addPort(&c.Want.Connect, f.N)
+		case 8:
+			err = addPort(&c.Want.Bind, f.N)
+		case 9:
+			c.Want.Degrade = f.N != 0
+		}
+		return err
+	})
+	if len(c.Program) == 0 {
+		return c, wire.ErrMalformed
+	}
+	return c, err
+}
+
+func decodeUnveil(b []byte) (p confine.Path, err error) {
+	err = unveilSchema.Walk(b, func(f wire.Field) error {
+		switch f.Num {
+		case 1:
+			p.Path = string(f.B)
+		case 2:
+			p.Access = string(f.B)
+		case 3:
+			p.Optional = f.N != 0
+		}
+		return nil
+	})
+	if !CleanAbs(p.Path) {
+		return p, wire.ErrMalformed
+	}
+	return p, err
+}
+
+func decodeKeep(n uint64) (confine.Keep, error) {
+	if n > uint64(confine.Off) {
+		return confine.Must, wire.ErrMalformed
+	}
+	return confine.Keep(n), nil
+}
+
+func addPort(list *[]uint16, n uint64) error {
+	*list = append(*list, uint16(n))
+	if n > 1<<16-1 {
+		return wire.ErrMalformed
+	}
+	return nil
 }
 
 // decodeID refuses a number that is no uid or gid: uid 2^32 would become 0 when

@@ -13,7 +13,7 @@ import (
 
 func compiled() *jailpb.Compiled {
 	return &jailpb.Compiled{
-		Version: 1, Name: "web", Source: []byte("text"), Description: "d", Root: "/srv/web",
+		Version: 2, Name: "web", Source: []byte("text"), Description: "d", Root: "/srv/web",
 		Rules: []*jailpb.CompiledRule{
 			{Line: 3, Deny: true, Users: []*jailpb.CompiledUser{{Uid: 1001, Name: "mallory", Home: "/", Shell: "/bin/sh"}}},
 			{
@@ -21,10 +21,14 @@ func compiled() *jailpb.Compiled {
 				GroupName: "daemon", TargetGroups: []uint32{7}, NotAfter: 9,
 				Commands: []*jailpb.CompiledCommand{{Path: "/bin/a", Args: [][]byte{[]byte("x"), nil}, HasArgs: true, AnyRest: true}},
 			},
-			{Line: 5, Everyone: true, Caller: true},
+			{Line: 5, Everyone: true, Caller: true, Confine: 1},
 		},
 		DefaultCommand: "/bin/sh", Keep: []string{"TERM"}, Set: [][]byte{[]byte("A=b")}, Path: "/bin", WorkingDirectory: "/",
 		Limits: []*jailpb.CompiledLimit{{Resource: 4}, {Resource: 7, Value: 256}}, Umask: 0o22, WallSeconds: 60, AuditRequired: true,
+		Confines: []*jailpb.CompiledConfine{{Program: []byte("p")}, {
+			Program: []byte("q"), Once: 1 << 31, Unveil: []*jailpb.CompiledUnveil{{Path: "/a", Access: "rw", Optional: true}, {Path: "/"}},
+			Signals: 1, Abstract: 2, Tcp: 1, Connect: []uint32{443, 65535}, Bind: []uint32{0}, Degrade: true, Written: []byte("w"),
+		}},
 		End: 0x6c69616a,
 	}
 }
@@ -51,14 +55,14 @@ func asCompiled(j *policy.Jail) *jailpb.Compiled {
 		return out
 	}
 	c := &jailpb.Compiled{
-		Version: 1, Name: j.Name, Source: j.Source, Description: j.Description, Root: j.Root, DefaultCommand: j.DefaultCommand,
+		Version: 2, Name: j.Name, Source: j.Source, Description: j.Description, Root: j.Root, DefaultCommand: j.DefaultCommand,
 		Keep: j.Keep, Set: bytes(j.Set), Path: j.Path, WorkingDirectory: j.Dir, Umask: j.Umask, WallSeconds: j.Wall,
 		AuditRequired: j.AuditRequired, End: 0x6c69616a,
 	}
 	for _, r := range j.Rules {
 		m := &jailpb.CompiledRule{
 			Line: r.Line, Deny: r.Deny, Everyone: r.Everyone, Groups: r.Groups, Gid: r.GID, GroupName: r.GroupName,
-			Caller: r.Caller, TargetGroups: r.TargetGroups, NotAfter: r.NotAfter,
+			Caller: r.Caller, TargetGroups: r.TargetGroups, NotAfter: r.NotAfter, Confine: uint32(r.Confine),
 		}
 		for _, u := range r.Users {
 			m.Users = append(m.Users, user(u))
@@ -74,7 +78,33 @@ func asCompiled(j *policy.Jail) *jailpb.Compiled {
 	for _, l := range j.Limits {
 		c.Limits = append(c.Limits, &jailpb.CompiledLimit{Resource: uint32(l.Resource), Value: l.Value})
 	}
+	for _, k := range j.Confines {
+		c.Confines = append(c.Confines, asConfine(k))
+	}
 	return c
+}
+
+// asConfine is the message that k came from. What is only carried along comes from
+// the encoded form.
+func asConfine(k policy.Confine) *jailpb.CompiledConfine {
+	var raw jailpb.CompiledConfine
+	if err := proto.Unmarshal(k.Raw, &raw); err != nil {
+		panic(err)
+	}
+	m := &jailpb.CompiledConfine{
+		Program: k.Program, Once: k.Once, Signals: uint32(k.Want.Signals), Abstract: uint32(k.Want.Abstract), Tcp: uint32(k.Want.TCP),
+		Degrade: k.Want.Degrade, Written: raw.Written,
+	}
+	for _, p := range k.Want.Connect {
+		m.Connect = append(m.Connect, uint32(p))
+	}
+	for _, p := range k.Want.Bind {
+		m.Bind = append(m.Bind, uint32(p))
+	}
+	for _, u := range k.Want.Unveil {
+		m.Unveil = append(m.Unveil, &jailpb.CompiledUnveil{Path: u.Path, Access: u.Access, Optional: u.Optional})
+	}
+	return m
 }
 
 // A file cut short anywhere is refused: a rule lost at its end could be the one
@@ -99,7 +129,20 @@ func TestDecodeRefuses(t *testing.T) {
 		"a tail":            append(whole[:len(whole):len(whole)], 0x08, 0x01),
 		"the whole twice":   append(whole[:len(whole):len(whole)], whole...),
 		"no version":        change(func(c *jailpb.Compiled) { c.Version = 0 }),
-		"another version":   change(func(c *jailpb.Compiled) { c.Version = 2 }),
+		"another version":   change(func(c *jailpb.Compiled) { c.Version = 1 }),
+		"no confinement":    change(func(c *jailpb.Compiled) { c.Confines = nil }),
+		"one too few":       change(func(c *jailpb.Compiled) { c.Confines = c.Confines[:1] }),
+		"no filter":         change(func(c *jailpb.Compiled) { c.Confines[1].Program = nil }),
+		"keep 3":            change(func(c *jailpb.Compiled) { c.Confines[1].Signals = 3 }),
+		"abstract 3":        change(func(c *jailpb.Compiled) { c.Confines[1].Abstract = 3 }),
+		"tcp 3":             change(func(c *jailpb.Compiled) { c.Confines[1].Tcp = 3 }),
+		"port 65536":        change(func(c *jailpb.Compiled) { c.Confines[1].Connect[0] = 65536 }),
+		"bind 65536":        change(func(c *jailpb.Compiled) { c.Confines[1].Bind[0] = 65536 }),
+		"unveil of ..":      change(func(c *jailpb.Compiled) { c.Confines[1].Unveil[0].Path = "/a/.." }),
+		"relative unveil":   change(func(c *jailpb.Compiled) { c.Confines[1].Unveil[0].Path = "a" }),
+		"once over 32 bits": append(confine(protowire.AppendVarint([]byte{0x10}, 1<<32)), whole...),
+		"once twice":        append(confine([]byte{0x10, 0x01, 0x10, 0x01}), whole...),
+		"unknown in one":    append(confine([]byte{0x58, 0x01}), whole...),
 		"another end":       change(func(c *jailpb.Compiled) { c.End = 1 }),
 		"no end":            change(func(c *jailpb.Compiled) { c.End = 0 }),
 		"no name":           change(func(c *jailpb.Compiled) { c.Name = "" }),
@@ -120,7 +163,7 @@ func TestDecodeRefuses(t *testing.T) {
 		"umask as bytes":    append([]byte{0x6a, 0x01, 0x12}, whole...),
 		"uid over 32 bits":  append(rule(protowire.AppendVarint([]byte{0x3a, 0x06, 0x08}, 1<<32)), whole...),
 		"gid over 32 bits":  append(rule(protowire.AppendVarint([]byte{0x40}, 1<<32)), whole...),
-		"unknown in a rule": append(rule([]byte{0x68, 0x01}), whole...),
+		"unknown in a rule": append(rule([]byte{0x70, 0x01}), whole...),
 		"deny twice":        append(rule([]byte{0x10, 0x01, 0x10, 0x00}), whole...),
 		"packed groups":     append(rule([]byte{0x2a, 0x01, 0x05}), whole...),
 	} {
@@ -133,6 +176,12 @@ func TestDecodeRefuses(t *testing.T) {
 // rule wraps the fields of a CompiledRule as one of Compiled's.
 func rule(fields []byte) []byte {
 	return protowire.AppendBytes(protowire.AppendTag(nil, 6, protowire.BytesType), fields)
+}
+
+// confine is rule, for a CompiledConfine with a program.
+func confine(fields []byte) []byte {
+	fields = append([]byte{0x0a, 0x01, 'p'}, fields...)
+	return protowire.AppendBytes(protowire.AppendTag(nil, 16, protowire.BytesType), fields)
 }
 
 // FuzzDecode: what Decode accepts, the generated code reads the same.

@@ -8,6 +8,8 @@ package policy
 import (
 	"strconv"
 	"strings"
+
+	"jailctl/internal/confine"
 )
 
 // Jail is a policy in force, as Decode reads it. See proto/compiled.proto for
@@ -27,6 +29,7 @@ type Jail struct {
 	Umask          uint32
 	Wall           uint64
 	AuditRequired  bool
+	Confines       []Confine // the first is the jail's
 }
 
 // Rule is one rule with its names resolved.
@@ -43,6 +46,15 @@ type Rule struct {
 	Caller       bool
 	TargetGroups []uint32
 	NotAfter     uint64
+	Confine      int // index into Jail.Confines
+}
+
+// Confine is what holds a command after the drop.
+type Confine struct {
+	Program []byte       // the seccomp filter, for package load
+	Once    uint32       // what execve(2) gives the command itself; 0: it may execute others
+	Want    confine.Want // of Landlock
+	Raw     []byte       // all of it, encoded
 }
 
 // User is a user as the name service knew it at `jailctl apply`.
@@ -98,6 +110,7 @@ type Grant struct {
 	Limits   []Limit
 	Wall     uint64
 	NotAfter uint64
+	Confine  *Confine
 }
 
 // Denied says why there is no Grant.
@@ -375,7 +388,7 @@ func (j *Jail) grant(r *Rule, c Caller, q Request, command string, argv []string
 	g := &Grant{
 		Line: r.Line, Root: j.Root, UID: r.Target.UID, GID: r.GID, Groups: r.TargetGroups,
 		Command: command, Path: j.searchPath(), Argv: argv, Dir: j.Dir, Umask: j.Umask,
-		Limits: j.Limits, Wall: j.Wall, NotAfter: r.NotAfter,
+		Limits: j.Limits, Wall: j.Wall, NotAfter: r.NotAfter, Confine: &j.Confines[r.Confine],
 	}
 	who := r.Target
 	if r.Caller {

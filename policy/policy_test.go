@@ -29,7 +29,7 @@ func jail(rules ...policy.Rule) *policy.Jail {
 			rules[i].GroupName = "daemon"
 		}
 	}
-	return &policy.Jail{Name: "web", Root: "/srv/web", Dir: "/", Path: "/usr/bin:/bin", Rules: rules, DefaultCommand: "/bin/sh"}
+	return &policy.Jail{Name: "web", Root: "/srv/web", Dir: "/", Path: "/usr/bin:/bin", Rules: rules, DefaultCommand: "/bin/sh", Confines: []policy.Confine{{}}}
 }
 
 func users(uids ...uint32) (us []policy.User) {
@@ -142,7 +142,8 @@ func TestTold(t *testing.T) {
 }
 
 func TestGrant(t *testing.T) {
-	j := jail(policy.Rule{Everyone: true, TargetGroups: []uint32{7}, NotAfter: now + 9})
+	j := jail(policy.Rule{Everyone: true, TargetGroups: []uint32{7}, NotAfter: now + 9, Confine: 1})
+	j.Confines = []policy.Confine{{Once: 1}, {Once: 2}}
 	j.Keep, j.Set = []string{"TERM", "LC_*", "HOME"}, []string{"PATH=/opt", "A=b=c"}
 	j.Limits, j.Umask, j.Wall = []policy.Limit{{Resource: 4}}, 0o27, 60
 	got, denied := policy.Decide(j, member, policy.Request{
@@ -156,7 +157,8 @@ func TestGrant(t *testing.T) {
 	want := &policy.Grant{
 		Line: 10, Root: "/srv/web", UID: 1, GID: 1, Groups: []uint32{7}, Command: "id", Path: "/usr/bin:/bin",
 		Argv: []string{"id", "-u"}, Dir: "/tmp", Umask: 0o27, Limits: []policy.Limit{{Resource: 4}}, Wall: 60, NotAfter: now + 9,
-		Env: []string{"PATH=/opt", "HOME=/h", "SHELL=/bin/sh", "USER=daemon", "LOGNAME=daemon", "TERM=new", "LC_ALL=C", "LC_=x", "A=b=c"},
+		Env:     []string{"PATH=/opt", "HOME=/h", "SHELL=/bin/sh", "USER=daemon", "LOGNAME=daemon", "TERM=new", "LC_ALL=C", "LC_=x", "A=b=c"},
+		Confine: &j.Confines[1],
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)

@@ -105,6 +105,9 @@ func asked(b authlog.Line, r *ipc.Request) authlog.Line {
 	if r.Verb == ipc.Explain {
 		b = b.Word("explain")
 	}
+	if r.Trace {
+		b = b.Word("trace")
+	}
 	for _, o := range []struct{ key, value string }{{"user", r.User}, {"group", r.Group}, {"dir", r.Dir}} {
 		if o.value != "" {
 			b = b.Text(o.key, o.value)
@@ -153,6 +156,7 @@ func explain(jail string, g *policy.Grant) error {
 	b = wire.AppendUint(b, 13, g.Wall)
 	b = wire.AppendUint(b, 14, g.NotAfter)
 	b = wire.AppendString(b, 15, g.Path)
+	b = wire.AppendElem(b, 16, g.Confine.Raw)
 	return &ipcError{ipc.Reply{Outcome: ipc.Explained, Explanation: b}}
 }
 
@@ -168,7 +172,7 @@ func list(c policy.Caller) error {
 		return failed("cannot list the jails", err)
 	}
 	for _, name := range names {
-		jail, err := load(name)
+		jail, err := inForce(name)
 		if err != nil {
 			continue
 		}

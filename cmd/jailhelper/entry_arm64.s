@@ -53,6 +53,14 @@ fds:
 	LSR	$63, R6
 	MOVW	R6, ·closedFDs(SB)
 
+	// The limit of open files.
+	MOVD	$0, R0
+	MOVD	$7, R1
+	MOVD	$0, R2
+	MOVD	$·callerFiles(SB), R3
+	MOVD	$261, R8	// prlimit64
+	SVC
+
 	// Block the stop signals.
 	MOVD	$0, R0
 	MOVD	$·stops(SB), R1

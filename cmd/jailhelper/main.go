@@ -19,8 +19,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	landlock "jailctl/internal/confine"
 	"jailctl/internal/paths"
 	"jailctl/internal/safepath"
+	"jailctl/internal/seccomp/load"
 	"jailctl/ipc"
 	"jailctl/policy"
 )
@@ -81,10 +83,12 @@ func run() error {
 	if err := drop(grant); err != nil {
 		return at("drop", err)
 	}
-	if err := confine(grant); err != nil {
+	programs := lookup(grant)
+	password, err := confine(grant, request.Trace)
+	if err != nil {
 		return at("confine", err)
 	}
-	return at("exec", exec(grant))
+	return at("exec", exec(grant, programs, password))
 }
 
 // 1. harden: from here on the caller influences nothing but the message.
@@ -227,7 +231,7 @@ func may(c policy.Caller, r *ipc.Request) (*policy.Grant, error) {
 	if !policy.ValidName(r.Jail) {
 		return nil, refuse(c, r, 0, false, "not a jail's name")
 	}
-	jail, err := load(r.Jail)
+	jail, err := inForce(r.Jail)
 	if err != nil {
 		return nil, refuse(c, r, 0, jail != nil && jail.Named(c), err.Error())
 	}
@@ -237,16 +241,20 @@ func may(c policy.Caller, r *ipc.Request) (*policy.Grant, error) {
 	if denied != nil {
 		return nil, refuse(c, r, denied.Line, denied.Told, denied.Reason)
 	}
+	// Who traces a process is its master: only the caller's own, as ptrace(2) has it.
+	if r.Trace && c.UID != 0 && (c.UID != grant.UID || c.GID != grant.GID || len(grant.Groups) > 0) {
+		return nil, refuse(c, r, grant.Line, true, "only a command that runs as you can be traced, and this one does not")
+	}
 	if err := record(c, r, grant); err != nil && jail.AuditRequired && r.Verb == ipc.Run {
 		return nil, failed("cannot write the audit line that the policy requires to /dev/log", err)
 	}
 	return grant, nil
 }
 
-// load opens the compiled policy and the text it was made from, each once. The
+// inForce opens the compiled policy and the text it was made from, each once. The
 // text is compared, never parsed: it was edited since, or it is in force. A jail
 // comes with the error where its compiled form says whom the error may be told.
-func load(name string) (*policy.Jail, error) {
+func inForce(name string) (*policy.Jail, error) {
 	b, err := safepath.File(paths.Compiled(name), maxCompiled)
 	if err == safepath.ErrNotExist {
 		return nil, refused("no policy is in force for it; root puts one in force with: jailctl apply " + name)
@@ -347,47 +355,111 @@ func drop(g *policy.Grant) error {
 	return nil
 }
 
-// 7. confine: as the target, with no more rights than the command will have.
-func confine(g *policy.Grant) error {
+// 7. confine: as the target, with no more rights than the command will have. Each
+// step binds this process as well, so the order is what the next ones need; the
+// filter is last, and what comes after it makes only the calls that every filter
+// permits. It returns what execve(2) wants to be told from then on.
+func confine(g *policy.Grant, trace bool) (password load.Password, err error) {
 	// Signals from the client, by now another user: the kernel delivers the pipe's
 	// signal with the rights noted here, which must be the target's, not root's.
 	for _, fd := range []uintptr{ipc.Signal, ipc.Death} {
 		if err := relay(fd); err != nil {
-			return failed("cannot set up the signal pipe", err)
+			return password, failed("cannot set up the signal pipe", err)
 		}
 	}
 	// Set-uid files and file capabilities in the jail give nothing.
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return failed("cannot set no_new_privs", err)
+		return password, failed("cannot set no_new_privs", err)
 	}
 	if err := unix.Chdir(g.Dir); err != nil {
-		return failed("cannot change to "+strconv.Quote(g.Dir)+" in the jail", err)
+		return password, failed("cannot change to "+strconv.Quote(g.Dir)+" in the jail", err)
 	}
 	unix.Umask(int(g.Umask))
+	// A directory of the jail that is moved out, or a descriptor handed in, would lead
+	// out of the chroot (chroot(2)); Landlock goes by where a file is, not by how it
+	// was reached. So it does for signals.
+	abi, err := landlock.Probe()
+	if err != nil {
+		return password, failed("Landlock: "+err.Error(), nil)
+	}
+	plan, missing := landlock.Plan(g.Confine.Want, abi)
+	if plan.Refuse {
+		return password, refused(landlock.Refusal(missing))
+	}
+	if err := landlock.Enforce(plan); err != nil {
+		return password, failed("Landlock: "+err.Error(), nil)
+	}
 	if err := timers(0); err != nil {
-		return failed("cannot stop the alarm", err)
+		return password, failed("cannot stop the alarm", err)
 	}
 	// From here on the terminal stops what is as good as the command.
 	if err := stops(sigDfl); err != nil {
-		return failed("cannot reset signals", err)
+		return password, failed("cannot reset signals", err)
 	}
-	// Last, since they bind this process as well.
+	// The Go runtime raised the soft limit of open files, for itself.
+	callerFiles.Cur = min(callerFiles.Cur, callerFiles.Max)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &callerFiles); err != nil {
+		return password, failed("cannot restore the limit of open files", err)
+	}
 	for _, l := range g.Limits {
 		if err := limit(l); err != nil {
-			return failed("cannot set limit "+strconv.Itoa(l.Resource), err)
+			return password, failed("cannot set limit "+strconv.Itoa(l.Resource), err)
 		}
 	}
-	return nil
+	if trace {
+		if err := traceMe(); err != nil {
+			return password, failed("cannot be traced", err)
+		}
+	}
+	program, err := load.Decode(g.Confine.Program)
+	if err != nil {
+		return password, failed(err.Error(), nil)
+	}
+	// A command that may execute no other: from here on only exec below may.
+	if g.Confine.Once != 0 {
+		if password, err = load.NewPassword(); err == nil {
+			err = load.Filter(load.Once(password, g.Confine.Once))
+		}
+		if err != nil {
+			return password, failed("cannot keep the command from executing others", err)
+		}
+	}
+	if err := load.Filter(program); err != nil {
+		return password, failed("cannot load the seccomp filter", err)
+	}
+	return password, nil
+}
+
+// A program is a file that the command may mean.
+type program struct {
+	path  string
+	there bool
+}
+
+// lookup lists the files to try, the policy's path for a bare name, and asks which
+// of them are there: with fewer promises that cannot be asked any more.
+func lookup(g *policy.Grant) (list []program) {
+	paths := []string{g.Command}
+	if g.Command[0] != '/' {
+		paths = paths[:0]
+		for _, dir := range splitPath(g.Path) {
+			paths = append(paths, dir+"/"+g.Command)
+		}
+	}
+	for _, path := range paths {
+		list = append(list, program{path, unix.Access(path, unix.F_OK) == nil})
+	}
+	return list
 }
 
 // 8. exec: what was said before it holds; end of file on the socket, which
 // closes itself, says that the command runs.
-func exec(g *policy.Grant) error {
+func exec(g *policy.Grant, programs []program, password load.Password) error {
 	starting := ipc.Reply{Outcome: ipc.Starting, Wall: g.Wall}
 	if err := ipc.Send(ipc.Socket, starting.Encode()); err != nil {
 		return failed("cannot answer the client", err)
 	}
-	errno, found := execve(g)
+	errno, found := execve(g, programs, password)
 	why := errno.Error()
 	switch {
 	case errno == syscall.ENOENT && found != "":
@@ -401,24 +473,20 @@ func exec(g *policy.Grant) error {
 	}}
 }
 
-// execve runs the command, looking a bare name up on the policy's path. As in
-// execvp(3), a file that may not be executed does not end the search but is
-// remembered; so is one that is there although execve does not find it.
-func execve(g *policy.Grant) (result syscall.Errno, found string) {
-	paths := []string{g.Command}
-	if g.Command[0] != '/' {
-		paths = paths[:0]
-		for _, dir := range splitPath(g.Path) {
-			paths = append(paths, dir+"/"+g.Command)
-		}
-	}
+// execve runs the command. As in execvp(3), a file that may not be executed does
+// not end the search but is remembered; so is one that is there although execve
+// does not find it.
+func execve(g *policy.Grant, programs []program, password load.Password) (result syscall.Errno, found string) {
 	result = syscall.ENOENT
-	for _, path := range paths {
-		err := syscall.Exec(path, g.Argv, g.Env)
-		switch {
-		case err == syscall.ENOENT && found == "" && unix.Access(path, unix.F_OK) == nil:
-			found = path
-		case err == syscall.ENOTDIR && len(paths) == 1:
+	do := syscall.Exec
+	if g.Confine.Once != 0 {
+		do = password.Exec
+	}
+	for _, p := range programs {
+		switch err := do(p.path, g.Argv, g.Env); {
+		case err == syscall.ENOENT && found == "" && p.there:
+			found = p.path
+		case err == syscall.ENOTDIR && len(programs) == 1:
 			result = syscall.ENOTDIR
 		case err == syscall.ENOENT || err == syscall.ENOTDIR:
 		case err == syscall.EACCES:

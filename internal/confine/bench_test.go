@@ -41,7 +41,7 @@ func BenchmarkConfine(b *testing.B) {
 					runtime.LockOSThread() // and never unlocked: the thread ends here
 					err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 					t0 := time.Now()
-					abi, errata, perr := Probe()
+					abi, perr := Probe()
 					t1 := time.Now()
 					w := c.want
 					w.Unveil = slices.DeleteFunc(slices.Clone(w.Unveil), func(p Path) bool {
@@ -49,7 +49,7 @@ func BenchmarkConfine(b *testing.B) {
 						return err != nil || st.Mode()&os.ModeSymlink != 0
 					})
 					t2 := time.Now()
-					e, _ := Plan(w, abi, errata)
+					e, _ := Plan(w, abi)
 					t3 := time.Now()
 					eerr := Enforce(e)
 					t4 := time.Now()

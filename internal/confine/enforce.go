@@ -18,22 +18,17 @@ func (f *Fault) Error() string { return f.Step + ": " + f.Err.Error() }
 
 func (f *Fault) Unwrap() error { return f.Err }
 
-// Probe asks the kernel for its version of Landlock and the errata it has mended.
-// A kernel without Landlock, or with it switched off, has version 0.
-func Probe() (abi, errata int, err error) {
-	v, err := call(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION, 0)
+// Probe asks the kernel for its version of Landlock. A kernel without Landlock, or
+// with it switched off, has version 0.
+func Probe() (abi int, err error) {
+	abi, err = call(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION, 0)
 	if err == unix.ENOSYS || err == unix.EOPNOTSUPP {
-		return 0, 0, nil
+		return 0, nil
 	}
 	if err != nil {
-		return 0, 0, &Fault{"cannot ask for the version of Landlock", err}
+		return 0, &Fault{"cannot ask for the version of Landlock", err}
 	}
-	// Kernels from before errata were counted answer EINVAL: none mended.
-	e, err := call(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_ERRATA, 0)
-	if err != nil && err != unix.EINVAL {
-		return 0, 0, &Fault{"cannot ask for the errata of Landlock", err}
-	}
-	return v, max(e, 0), nil
+	return abi, nil
 }
 
 // Enforce confines the calling thread, and what it executes, for good. The caller

@@ -456,11 +456,11 @@ func (s site) failing(t *testing.T, w Want) {
 
 // A plan that must not be run is not.
 func TestRefusedPlan(t *testing.T) {
-	e, missing := Plan(Want{}, 0, 0)
+	e, missing := Plan(Want{}, 0)
 	if len(missing) == 0 || Enforce(e) == nil {
 		t.Error("a plan for a kernel without Landlock was enforced without degrade")
 	}
-	if e, _ := Plan(Want{Degrade: true}, 0, 0); Enforce(e) != nil {
+	if e, _ := Plan(Want{Degrade: true}, 0); Enforce(e) != nil {
 		t.Error("nothing to enforce, and an error")
 	}
 }

@@ -98,21 +98,15 @@ var abis = [...]struct {
 	rights int
 }{1: {"5.13", 13}, 2: {"5.19", 14}, 3: {"6.2", 15}, 4: {"6.7", 15}, 5: {"6.10", 16}, 6: {"6.12", 16}, 7: {"6.15", 16}}
 
-// newest is the last version whose meaning is known here; later ones keep it.
-const newest = len(abis) - 1
+// Newest is the last version whose meaning is known here; later ones keep it.
+const Newest = len(abis) - 1
 
-// Effective is the version that is made use of. Before erratum 2 was mended the
-// signal scope of version 6 also stood between threads of one process.
-func Effective(abi, errata int) int {
-	if abi >= 6 && errata&0x2 == 0 {
-		return 5
-	}
-	return max(0, min(abi, newest))
-}
-
-// Plan says what a kernel of this version will enforce of w, and what it cannot.
-func Plan(w Want, abi, errata int) (Enforcement, []Missing) {
-	abi = Effective(abi, errata)
+// Plan says what a kernel with this version of Landlock will enforce of w, and
+// what it cannot. Errata do not count: of those known, all deny too much, between
+// threads of one process that confined themselves apart (2) and on sockets that are
+// no TCP (1).
+func Plan(w Want, abi int) (Enforcement, []Missing) {
+	abi = max(0, min(abi, Newest))
 	e := Enforcement{ABI: abi, Log: abi >= 7}
 	var missing []Missing
 	lack := func(needs int, what, instead string) {
@@ -157,26 +151,44 @@ func Plan(w Want, abi, errata int) (Enforcement, []Missing) {
 	if kept(w.Abstract, 6, "abstract Unix sockets of processes outside", "open") {
 		e.Scope |= unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET
 	}
-	missing = append(missing, wider(paths)...)
+	for _, c := range Conflicts(paths) {
+		p, above := paths[c.Path], paths[c.Above]
+		missing = append(missing, Missing{
+			What:    "only " + p.Access + " on " + p.Path,
+			Instead: "it also has the " + above.Access + " of " + above.Path,
+		})
+	}
 	e.Refuse = len(missing) > 0 && !w.Degrade
 	return e, missing
 }
 
-// wider finds what OpenBSD can say and Landlock, where rights only add up, cannot:
-// less beneath a directory than the directory has.
-func wider(paths []Path) (missing []Missing) {
+// Refusal says that, and why, nothing is run.
+func Refusal(missing []Missing) string {
+	s := "this kernel cannot keep what the policy asks for"
+	for i, m := range missing {
+		s += []string{": ", "; "}[min(i, 1)] + m.What
+		if m.ABI > 0 {
+			s += " (needs Linux " + m.Kernel + ")"
+		}
+	}
+	return s + ". The policy may have it run all the same, with degrade: true in confine"
+}
+
+// A Conflict is a path that is to have less than one above it, by index.
+type Conflict struct{ Path, Above int }
+
+// Conflicts finds what OpenBSD can say and Landlock, where rights only add up,
+// cannot: less beneath a directory than the directory has.
+func Conflicts(paths []Path) (all []Conflict) {
 	for i, p := range paths {
 		for j, above := range paths {
 			beneath := above.Path == "/" || p.Path == above.Path || strings.HasPrefix(p.Path, above.Path+"/")
 			if more := rights(above.Access) &^ rights(p.Access); i != j && beneath && more != 0 {
-				missing = append(missing, Missing{
-					What:    "only " + p.Access + " on " + p.Path,
-					Instead: "it also has the " + above.Access + " of " + above.Path,
-				})
+				all = append(all, Conflict{i, j})
 			}
 		}
 	}
-	return missing
+	return all
 }
 
 // rights are those of all letters; other characters stand for nothing.

@@ -28,7 +28,7 @@ type child struct {
 	Program []byte
 	Root    bool // stay root
 	Argv    []string
-	Once    bool   // execute by load.Exec
+	Once    uint32 // execute by Password.Exec, under the filter with this answer
 	Try     string // a probe, whose errno is the exit status
 	Calls   []attempt
 }
@@ -52,8 +52,8 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "child:", c.run())
 		os.Exit(99)
 	}
-	if len(os.Args) == 2 && os.Args[1] == "take-the-page" {
-		takeThePage()
+	if len(os.Args) == 2 && os.Args[1] == "guess" {
+		guess()
 	}
 	os.Exit(m.Run())
 }
@@ -71,10 +71,9 @@ func (c child) run() error {
 	if err != nil && c.Program != nil {
 		return err
 	}
-	if c.Once {
-		if err := load.Reserve(); err != nil {
-			return fmt.Errorf("reserve: %w", err)
-		}
+	password, err := load.NewPassword()
+	if err != nil {
+		return err
 	}
 	if os.Getuid() == 0 && !c.Root {
 		if e := raw(unix.SYS_SETGROUPS, 0, 0); e != 0 {
@@ -87,15 +86,17 @@ func (c child) run() error {
 			return e
 		}
 	}
-	if c.Once && !load.Sealed() {
-		return fmt.Errorf("the page is not sealed")
-	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return err
 	}
 	var try func() unix.Errno
 	if c.Try != "" {
 		try = probes()[c.Try]
+	}
+	if c.Once != 0 {
+		if err := load.Filter(load.Once(password, c.Once)); err != nil {
+			return err
+		}
 	}
 	if c.Program != nil {
 		if err := load.Filter(program); err != nil {
@@ -121,8 +122,8 @@ func (c child) run() error {
 		}
 		os.Exit(0)
 	}
-	if c.Once {
-		return load.Exec(c.Argv[0], c.Argv, os.Environ())
+	if c.Once != 0 {
+		return password.Exec(c.Argv[0], c.Argv, os.Environ())
 	}
 	return syscall.Exec(c.Argv[0], c.Argv, os.Environ())
 }
@@ -585,7 +586,7 @@ func TestEachPromise(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			out, status := confined(t, child{Program: load.Encode(table.assemble()), Try: test.probe}, dir)
+			out, status := confined(t, child{Program: load.Encode(table.assemble()), Once: o.Once(), Try: test.probe}, dir)
 			switch {
 			case try.kill:
 				if status.Signal() != unix.SIGSYS {
@@ -605,59 +606,90 @@ func TestEachPromise(t *testing.T) {
 
 // Without exec, the command is executed and executes nothing.
 func TestOnce(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Log("needs CAP_SYS_RAWIO")
-		return
-	}
 	dir := public(t)
 	busybox, err := exec.LookPath("busybox") // static
 	if err != nil {
 		t.Fatal(err)
 	}
 	o := Options{Promises: strings.Fields("stdio rpath proc")}
-	if !o.Once() {
-		t.Fatal("exec is not promised")
-	}
 	script := `echo "$0"; ` + busybox + ` echo again; for f in /bin/*; do exec $f; done`
-	out, status := confined(t, child{Program: compile(t, o), Once: true, Argv: []string{busybox, "sh", "-c", script}}, dir)
+	out, status := confined(t, child{Program: compile(t, o), Once: o.Once(), Argv: []string{busybox, "sh", "-c", script}}, dir)
 	if !strings.Contains(out, "sh\n") || strings.Contains(out, "again\n") || !strings.Contains(out, "not permitted") || status.ExitStatus() != 126 {
 		t.Errorf("%v\n%s", status, out)
 	}
-	// An attacker with every other promise, who goes for the page.
+	// The second filter is what holds: without it the script goes on.
+	out, status = confined(t, child{Program: compile(t, o), Argv: []string{busybox, "sh", "-c", script}}, dir)
+	if !strings.Contains(out, "again\n") {
+		t.Errorf("%v\n%s", status, out)
+	}
+	// An attacker with every other promise, who has the registers as execve left them.
 	o.Promises = strings.Fields("stdio rpath wpath cpath proc prot_exec")
-	out, status = confined(t, child{Program: compile(t, o), Once: true, Argv: []string{"/proc/self/exe", "take-the-page"}}, dir)
+	out, status = confined(t, child{Program: compile(t, o), Once: o.Once(), Argv: []string{"/proc/self/exe", "guess"}}, dir)
 	if status != 0 || !strings.HasSuffix(out, "held\n") {
 		t.Errorf("%v\n%s", status, out)
 	}
+	o.Kill = true
+	out, status = confined(t, child{Program: compile(t, o), Once: o.Once(), Argv: []string{"/proc/self/exe", "guess"}}, dir)
+	if status.Signal() != unix.SIGSYS {
+		t.Errorf("%v\n%s", status, out)
+	}
+	if o := (Options{Promises: []string{"stdio", "exec"}}); o.Once() != 0 || (Options{}).Once() != 0 {
+		t.Error("a command that may execute others is held from it")
+	}
 }
 
-// takeThePage is the attacker.
-func takeThePage() {
-	fail := func(what string, got unix.Errno, want ...unix.Errno) {
-		if !slices.Contains(want, got) {
+// guess is the attacker.
+func guess() {
+	path := []byte("/bin/true\x00")
+	at := uintptr(unsafe.Pointer(&path[0]))
+	argv := [2]uintptr{at}
+	a := uintptr(unsafe.Pointer(&argv))
+	for what, got := range map[string]unix.Errno{
+		"execve":               raw(unix.SYS_EXECVE, at, a, a+8),
+		"execve, ones":         raw(unix.SYS_EXECVE, at, a, a+8, 0, ^uintptr(0), ^uintptr(0)),
+		"execve, wrong place":  raw(unix.SYS_EXECVE, at, a, a+8, 1, 2, 3),
+		"execveat":             raw(unix.SYS_EXECVEAT, 0, at, a, a+8, 0),
+		"execveat, empty path": raw(unix.SYS_EXECVEAT, 0, at+9, a, a+8, unix.AT_EMPTY_PATH),
+	} {
+		if got != unix.EPERM {
 			fmt.Println(what, got)
 			os.Exit(1)
 		}
 	}
-	const fixed = unix.MAP_PRIVATE | unix.MAP_ANONYMOUS | unix.MAP_FIXED
-	page, err := unix.Mmap(-1, 0, 8192, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-	if err != nil {
-		panic(err)
-	}
-	at := uintptr(unsafe.Pointer(&page[0]))
-	copy(page, "/bin/true\x00")
-	argv := [2]uintptr{at}
-	a := uintptr(unsafe.Pointer(&argv))
-	fail("mmap", raw(unix.SYS_MMAP, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, fixed, ^uintptr(0), 0), unix.EPERM, unix.EACCES)
-	fail("mmap, growing down", raw(unix.SYS_MMAP, 4096, 4096, unix.PROT_READ|unix.PROT_WRITE, fixed|unix.MAP_GROWSDOWN, ^uintptr(0), 0), 0, unix.EPERM, unix.EACCES)
-	fail("mremap", raw(unix.SYS_MREMAP, at, 4096, 4096, unix.MREMAP_MAYMOVE|unix.MREMAP_FIXED, 0), unix.EPERM, unix.EACCES, unix.EINVAL)
-	fail("execve, Once", raw(unix.SYS_EXECVE, load.Once, a, a+8), unix.EFAULT)
-	fail("execve", raw(unix.SYS_EXECVE, at, a, a+8), unix.EPERM)
-	fail("execve, high bits", raw(unix.SYS_EXECVE, 1<<57|load.Once, a, a+8), unix.EPERM)
-	fail("execveat", raw(unix.SYS_EXECVEAT, 0, load.Once, a, a+8, 0), unix.EPERM)
 	runtime.KeepAlive(argv)
 	fmt.Println("held")
 	os.Exit(0)
+}
+
+// Each half of each number of the password counts, and nothing else opens execve.
+func TestPassword(t *testing.T) {
+	p := load.Password{0x0123456789abcdef, 0xfedcba9876543210}
+	const otherwise = kill
+	for _, test := range []struct {
+		nr   uint32
+		p    load.Password
+		want action
+	}{
+		{unix.SYS_EXECVE, p, allow},
+		{unix.SYS_EXECVE, load.Password{p[0] ^ 1, p[1]}, otherwise},
+		{unix.SYS_EXECVE, load.Password{p[0] ^ 1<<63, p[1]}, otherwise},
+		{unix.SYS_EXECVE, load.Password{p[0], p[1] ^ 1}, otherwise},
+		{unix.SYS_EXECVE, load.Password{p[0], p[1] ^ 1<<63}, otherwise},
+		{unix.SYS_EXECVE, load.Password{p[1], p[0]}, otherwise},
+		{unix.SYS_EXECVEAT, p, otherwise},
+		{unix.SYS_EXECVE + 1, load.Password{}, allow},
+		{unix.SYS_OPENAT, load.Password{}, allow},
+	} {
+		c := call{nr: test.nr, args: [6]uint64{1, 2, 3, 4, test.p[0], test.p[1]}}
+		if got := interpret(load.Once(p, uint32(otherwise)), c); got != test.want {
+			t.Errorf("call %d with %#x: %#x, want %#x", test.nr, test.p, got, test.want)
+		}
+	}
+	q, err := load.NewPassword()
+	r, err2 := load.NewPassword()
+	if err != nil || err2 != nil || q == r || q[0] == 0 || q[1] == 0 {
+		t.Errorf("%#x, then %#x (%v, %v)", q, r, err, err2)
+	}
 }
 
 func TestContradictions(t *testing.T) {

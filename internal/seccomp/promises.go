@@ -1,10 +1,6 @@
 package seccomp
 
-import (
-	"golang.org/x/sys/unix"
-
-	"jailctl/internal/seccomp/load"
-)
+import "golang.org/x/sys/unix"
 
 // A Word is one of OpenBSD's promises, pledge(2), as far as a filter that sees no
 // paths can keep it.
@@ -96,8 +92,7 @@ var grants = []grant{
 		{"prctl", []cond{is(0, unix.PR_SET_NAME, unix.PR_GET_NAME, unix.PR_SET_VMA, unix.PR_CAPBSET_READ, unix.PR_GET_DUMPABLE,
 			unix.PR_SET_NO_NEW_PRIVS, unix.PR_GET_NO_NEW_PRIVS, unix.PR_GET_SECCOMP, unix.PR_SET_SECCOMP)}, allow, "names, and confining oneself further"},
 		{calls: "seccomp landlock_create_ruleset landlock_add_rule landlock_restrict_self", do: allow},
-		// The one execve(2) with which the command begins.
-		{"execve", []cond{pointer(0, load.Once)}, allow, "only by who made the filter: the path is where no command can have memory"},
+		{"execve", nil, allow, "the one with which the command begins, by a second filter; others as all that is not promised"},
 	}},
 	{reading, append(openRule("for reading", unix.O_RDONLY),
 		rule{calls: "stat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat", do: allow})},

@@ -16,6 +16,7 @@ package seccomp
 //go:generate sh -c "go run gen.go >numbers.new && mv numbers.new numbers.go"
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -67,8 +68,8 @@ func tableOf(arch string) (map[string]int, uint32, error) {
 
 // Compile gives the program, encoded as load.Decode reads it.
 func Compile(o Options) ([]byte, error) {
-	if err := o.check(); err != nil {
-		return nil, err
+	if what, fix := o.Contradiction(); what != "" {
+		return nil, errors.New(what + ": " + fix)
 	}
 	t, err := o.table()
 	if err != nil {
@@ -79,39 +80,44 @@ func Compile(o Options) ([]byte, error) {
 	return program, err
 }
 
-// Once reports whether the command must be executed by load.Exec: its promises
-// are without exec.
-func (o Options) Once() bool { return o.Promises != nil && !slices.Contains(o.Promises, "exec") }
+// Once is what load.Once must answer the command's own execve with, if its
+// promises are without exec; else 0.
+func (o Options) Once() uint32 {
+	switch {
+	case o.Promises == nil || slices.Contains(o.Promises, "exec"):
+		return 0
+	case o.Kill:
+		return uint32(kill)
+	}
+	return uint32(eperm)
+}
 
-// check finds contradictions.
-func (o Options) check() error {
+// Contradiction says what is wrong with o and how to mend it; empty: nothing.
+func (o Options) Contradiction() (what, fix string) {
 	if o.Ports && !o.Network {
-		return fmt.Errorf("port rules without a network: add network: true")
+		return "port rules without a network", "add network: true"
 	}
 	if o.Promises == nil {
-		return nil
+		return "", ""
 	}
 	for i, w := range o.Promises {
-		if !slices.ContainsFunc(words, func(have Word) bool { return have.Name == w }) {
-			return fmt.Errorf("unknown promise %q; the promises are %s", w, names())
-		}
-		if slices.Contains(o.Promises[:i], w) {
-			return fmt.Errorf("promise %s is there twice; remove one", w)
-		}
-		if (w == "inet" || w == "dns") && !o.Network {
-			return fmt.Errorf("promise %s without a network: add network: true or remove it", w)
-		}
-		if w == "dns" && o.Ports {
-			return fmt.Errorf("promise dns is for UDP, which port rules close: remove one of them")
-		}
-		if w == "unix" && !o.LocalSockets {
-			return fmt.Errorf("promise unix without local sockets: add local_sockets: true or remove it")
+		switch {
+		case !slices.ContainsFunc(words, func(have Word) bool { return have.Name == w }):
+			return fmt.Sprintf("unknown promise %q", w), "the promises are " + names()
+		case slices.Contains(o.Promises[:i], w):
+			return fmt.Sprintf("promise %s is there twice", w), "remove one"
+		case (w == "inet" || w == "dns") && !o.Network:
+			return fmt.Sprintf("promise %s without a network", w), "add network: true, or remove the promise"
+		case w == "dns" && o.Ports:
+			return "promise dns is for UDP, which port rules close", "remove one of the two"
+		case w == "unix" && !o.LocalSockets:
+			return "promise unix without local sockets", "add local_sockets: true, or remove the promise"
 		}
 	}
 	if !slices.Contains(o.Promises, "stdio") {
-		return fmt.Errorf("no program starts without the promise stdio: add it")
+		return "no program starts without the promise stdio", "add stdio"
 	}
-	return nil
+	return "", ""
 }
 
 func names() string {
@@ -189,8 +195,8 @@ type Line struct {
 
 // Explain says what Compile's program for the same options does.
 func Explain(o Options) ([]Line, error) {
-	if err := o.check(); err != nil {
-		return nil, err
+	if what, fix := o.Contradiction(); what != "" {
+		return nil, errors.New(what + ": " + fix)
 	}
 	lines := []Line{{"no calls of another architecture, or newer than this version knows", []string{
 		"another architecture (int 0x80): killed", "x32, and numbers that have no name here: ENOSYS",

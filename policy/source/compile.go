@@ -70,8 +70,13 @@ func (c *checker) compile(name string, jail *jailpb.Jail) *jailpb.Compiled {
 	if len(jail.Rules) == 0 && !c.has(jail, "rules") {
 		c.problem(0, "write rules { ... }: who may run what as whom", "there are no rules, so nobody may run anything")
 	}
+	c.confine(jail.Confine, out) // the first
 	for _, rule := range jail.Rules {
-		out.Rules = append(out.Rules, c.rule(rule))
+		compiled := c.rule(rule)
+		if rule.Confine != nil {
+			compiled.Confine = c.confine(rule.Confine, out)
+		}
+		out.Rules = append(out.Rules, compiled)
 	}
 	c.environment(jail.GetEnvironment(), out)
 	c.limits(jail.GetLimits(), out)
@@ -131,6 +136,8 @@ func (c *checker) rule(rule *jailpb.Rule) *jailpb.CompiledRule {
 	switch run := rule.RunAs; {
 	case rule.Deny && c.has(rule, "run_as"):
 		c.problem(c.at(rule, "run_as", 0), "remove run_as, or remove deny", "a rule that denies has no run_as")
+	case rule.Deny && c.has(rule, "confine"):
+		c.problem(c.at(rule, "confine", 0), "remove one of the two", "a rule that denies has nothing to confine")
 	case rule.Deny:
 	case run != nil:
 		c.target(run, out)

@@ -31,7 +31,7 @@ const Suffix = ".txtpb"
 
 // version and end are what the helper's decoder expects; see compiled.proto.
 const (
-	version = 1
+	version = 2
 	end     = 0x6c69616a
 )
 

@@ -14,6 +14,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
+	"jailctl/internal/confine"
+	"jailctl/internal/seccomp"
 	"jailctl/policy"
 	"jailctl/proto/jailpb"
 )
@@ -78,7 +80,7 @@ func compiledExample(text []byte) *jailpb.Compiled {
 	mallory := &jailpb.CompiledUser{Uid: 1001, Name: "mallory", Home: "/home/mallory", Shell: "/bin/sh"}
 	daemon := &jailpb.CompiledUser{Uid: 1, Name: "daemon", Home: "/usr/sbin", Shell: "/usr/sbin/nologin"}
 	return &jailpb.Compiled{
-		Version:     1,
+		Version:     2,
 		Name:        "web",
 		Source:      text,
 		Description: "the static site's tools",
@@ -110,8 +112,18 @@ func compiledExample(text []byte) *jailpb.Compiled {
 		},
 		Umask:       0o022,
 		WallSeconds: 3600,
+		Confines:    []*jailpb.CompiledConfine{plainConfine()},
 		End:         0x6c69616a,
 	}
+}
+
+// plainConfine is that of a policy without confine.
+func plainConfine() *jailpb.CompiledConfine {
+	program, err := seccomp.Compile(seccomp.Options{})
+	if err != nil {
+		panic(err)
+	}
+	return &jailpb.CompiledConfine{Program: program, Abstract: uint32(confine.IfAble), Tcp: uint32(confine.IfAble)}
 }
 
 func TestExample(t *testing.T) {
@@ -143,7 +155,7 @@ const minimal = "root: \"/srv/jails/web\"\nrules { users: \"alice\" run_as { use
 func TestDefaults(t *testing.T) {
 	got := compileText(t, minimal)
 	want := &jailpb.Compiled{
-		Version: 1, Name: "web", Source: []byte(minimal), Root: "/srv/jails/web",
+		Version: 2, Name: "web", Source: []byte(minimal), Root: "/srv/jails/web",
 		Rules: []*jailpb.CompiledRule{{
 			Line:  2,
 			Users: []*jailpb.CompiledUser{{Uid: 1000, Name: "alice", Home: "/home/alice", Shell: "/bin/bash"}},
@@ -151,8 +163,9 @@ func TestDefaults(t *testing.T) {
 			Gid:   1, GroupName: "daemon",
 		}},
 		Path: "/usr/local/bin:/usr/bin:/bin", WorkingDirectory: "/", Umask: 0o022,
-		Limits: []*jailpb.CompiledLimit{{Resource: unix.RLIMIT_CORE}},
-		End:    0x6c69616a,
+		Limits:   []*jailpb.CompiledLimit{{Resource: unix.RLIMIT_CORE}},
+		Confines: []*jailpb.CompiledConfine{plainConfine()},
+		End:      0x6c69616a,
 	}
 	if diff := cmp.Diff(want, got, protocmp.Transform()); diff != "" {
 		t.Error(diff)

@@ -57,8 +57,6 @@ func (c *checker) walk(m protoreflect.Message, pos int, fields []field) {
 		before, again := first[f.name]
 		first[f.name] = f.pos
 		switch {
-		case f.name == "confine":
-			c.problem(f.pos, "remove it", "this version cannot enforce confine")
 		case again && !fd.IsList():
 			c.problem(f.pos, "keep one of the two", "%s stands in line %d already", f.name, c.line(before))
 		case f.list && !fd.IsList():
@@ -184,8 +182,11 @@ func wanted(fd protoreflect.FieldDescriptor) string {
 	switch fd.Kind() {
 	case protoreflect.BoolKind:
 		return "true or false"
-	case protoreflect.Uint32Kind: // umask is the only one
-		return "octal digits with a leading 0, at most 0777"
+	case protoreflect.Uint32Kind:
+		if fd.Name() == "umask" {
+			return "octal digits with a leading 0, at most 0777"
+		}
+		return "a whole number from 0 to 65535, without quotes"
 	case protoreflect.Uint64Kind:
 		return fmt.Sprintf("a whole number from 0 to %d, without quotes", uint64(math.MaxUint64))
 	case protoreflect.EnumKind:

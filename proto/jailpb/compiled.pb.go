@@ -32,7 +32,7 @@ const (
 // Compiled is one policy in force.
 type Compiled struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Format of this file: 1. The helper refuses any other.
+	// Format of this file: 2. The helper refuses any other.
 	Version uint32 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
 	// The jail's name: a compiled form that was renamed is refused.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
@@ -58,8 +58,10 @@ type Compiled struct {
 	// Seconds; 0: none.
 	WallSeconds   uint64 `protobuf:"varint,14,opt,name=wall_seconds,json=wallSeconds,proto3" json:"wall_seconds,omitempty"`
 	AuditRequired bool   `protobuf:"varint,15,opt,name=audit_required,json=auditRequired,proto3" json:"audit_required,omitempty"`
+	// Confinements. The first is the jail's, others are of rules; at least one.
+	Confines []*CompiledConfine `protobuf:"bytes,16,rep,name=confines,proto3" json:"confines,omitempty"`
 	// Always 0x6c69616a, and the last field: a file cut short is refused.
-	End           uint32 `protobuf:"fixed32,16,opt,name=end,proto3" json:"end,omitempty"`
+	End           uint32 `protobuf:"fixed32,63,opt,name=end,proto3" json:"end,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -199,6 +201,13 @@ func (x *Compiled) GetAuditRequired() bool {
 	return false
 }
 
+func (x *Compiled) GetConfines() []*CompiledConfine {
+	if x != nil {
+		return x.Confines
+	}
+	return nil
+}
+
 func (x *Compiled) GetEnd() uint32 {
 	if x != nil {
 		return x.End
@@ -228,7 +237,9 @@ type CompiledRule struct {
 	// Supplementary groups of the target.
 	TargetGroups []uint32 `protobuf:"varint,11,rep,name=target_groups,json=targetGroups,proto3" json:"target_groups,omitempty"`
 	// First second, since the epoch, at which the rule no longer holds; 0: never.
-	NotAfter      uint64 `protobuf:"varint,12,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
+	NotAfter uint64 `protobuf:"varint,12,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
+	// Index into Compiled.confines.
+	Confine       uint32 `protobuf:"varint,13,opt,name=confine,proto3" json:"confine,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -347,6 +358,203 @@ func (x *CompiledRule) GetNotAfter() uint64 {
 	return 0
 }
 
+func (x *CompiledRule) GetConfine() uint32 {
+	if x != nil {
+		return x.Confine
+	}
+	return 0
+}
+
+// CompiledConfine is one confinement. The numbers of Keep are those of package
+// confine: 0 must be enforced, 1 where the kernel can, 2 is left open.
+type CompiledConfine struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The seccomp filter, for this machine: instructions of eight bytes, as in
+	// struct sock_filter, low byte first.
+	Program []byte `protobuf:"bytes,1,opt,name=program,proto3" json:"program,omitempty"`
+	// What execve(2) gives the command itself, as a filter returns it (seccomp(2));
+	// 0: the command may execute others.
+	Once uint32 `protobuf:"varint,2,opt,name=once,proto3" json:"once,omitempty"`
+	// The parts of the jail that stay; none: the whole jail.
+	Unveil []*CompiledUnveil `protobuf:"bytes,3,rep,name=unveil,proto3" json:"unveil,omitempty"`
+	// Keep of signals to processes outside.
+	Signals uint32 `protobuf:"varint,4,opt,name=signals,proto3" json:"signals,omitempty"`
+	// Keep of abstract Unix sockets of processes outside.
+	Abstract uint32 `protobuf:"varint,5,opt,name=abstract,proto3" json:"abstract,omitempty"`
+	// Keep of TCP on other ports than the following.
+	Tcp     uint32   `protobuf:"varint,6,opt,name=tcp,proto3" json:"tcp,omitempty"`
+	Connect []uint32 `protobuf:"varint,7,rep,name=connect,proto3" json:"connect,omitempty"`
+	Bind    []uint32 `protobuf:"varint,8,rep,name=bind,proto3" json:"bind,omitempty"`
+	// Run even where the kernel cannot keep all of it.
+	Degrade bool `protobuf:"varint,9,opt,name=degrade,proto3" json:"degrade,omitempty"`
+	// The Confine of the policy that all of this was made of, for `jailctl explain`;
+	// the helper does not look inside.
+	Written       []byte `protobuf:"bytes,10,opt,name=written,proto3" json:"written,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompiledConfine) Reset() {
+	*x = CompiledConfine{}
+	mi := &file_compiled_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompiledConfine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompiledConfine) ProtoMessage() {}
+
+func (x *CompiledConfine) ProtoReflect() protoreflect.Message {
+	mi := &file_compiled_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompiledConfine.ProtoReflect.Descriptor instead.
+func (*CompiledConfine) Descriptor() ([]byte, []int) {
+	return file_compiled_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *CompiledConfine) GetProgram() []byte {
+	if x != nil {
+		return x.Program
+	}
+	return nil
+}
+
+func (x *CompiledConfine) GetOnce() uint32 {
+	if x != nil {
+		return x.Once
+	}
+	return 0
+}
+
+func (x *CompiledConfine) GetUnveil() []*CompiledUnveil {
+	if x != nil {
+		return x.Unveil
+	}
+	return nil
+}
+
+func (x *CompiledConfine) GetSignals() uint32 {
+	if x != nil {
+		return x.Signals
+	}
+	return 0
+}
+
+func (x *CompiledConfine) GetAbstract() uint32 {
+	if x != nil {
+		return x.Abstract
+	}
+	return 0
+}
+
+func (x *CompiledConfine) GetTcp() uint32 {
+	if x != nil {
+		return x.Tcp
+	}
+	return 0
+}
+
+func (x *CompiledConfine) GetConnect() []uint32 {
+	if x != nil {
+		return x.Connect
+	}
+	return nil
+}
+
+func (x *CompiledConfine) GetBind() []uint32 {
+	if x != nil {
+		return x.Bind
+	}
+	return nil
+}
+
+func (x *CompiledConfine) GetDegrade() bool {
+	if x != nil {
+		return x.Degrade
+	}
+	return false
+}
+
+func (x *CompiledConfine) GetWritten() []byte {
+	if x != nil {
+		return x.Written
+	}
+	return nil
+}
+
+// CompiledUnveil is Unveil.
+type CompiledUnveil struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Access        string                 `protobuf:"bytes,2,opt,name=access,proto3" json:"access,omitempty"`
+	Optional      bool                   `protobuf:"varint,3,opt,name=optional,proto3" json:"optional,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CompiledUnveil) Reset() {
+	*x = CompiledUnveil{}
+	mi := &file_compiled_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CompiledUnveil) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CompiledUnveil) ProtoMessage() {}
+
+func (x *CompiledUnveil) ProtoReflect() protoreflect.Message {
+	mi := &file_compiled_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CompiledUnveil.ProtoReflect.Descriptor instead.
+func (*CompiledUnveil) Descriptor() ([]byte, []int) {
+	return file_compiled_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CompiledUnveil) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *CompiledUnveil) GetAccess() string {
+	if x != nil {
+		return x.Access
+	}
+	return ""
+}
+
+func (x *CompiledUnveil) GetOptional() bool {
+	if x != nil {
+		return x.Optional
+	}
+	return false
+}
+
 // CompiledUser is a user as the name service knew it at `apply`.
 type CompiledUser struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -363,7 +571,7 @@ type CompiledUser struct {
 
 func (x *CompiledUser) Reset() {
 	*x = CompiledUser{}
-	mi := &file_compiled_proto_msgTypes[2]
+	mi := &file_compiled_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -375,7 +583,7 @@ func (x *CompiledUser) String() string {
 func (*CompiledUser) ProtoMessage() {}
 
 func (x *CompiledUser) ProtoReflect() protoreflect.Message {
-	mi := &file_compiled_proto_msgTypes[2]
+	mi := &file_compiled_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -388,7 +596,7 @@ func (x *CompiledUser) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompiledUser.ProtoReflect.Descriptor instead.
 func (*CompiledUser) Descriptor() ([]byte, []int) {
-	return file_compiled_proto_rawDescGZIP(), []int{2}
+	return file_compiled_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CompiledUser) GetUid() uint32 {
@@ -434,7 +642,7 @@ type CompiledCommand struct {
 
 func (x *CompiledCommand) Reset() {
 	*x = CompiledCommand{}
-	mi := &file_compiled_proto_msgTypes[3]
+	mi := &file_compiled_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -446,7 +654,7 @@ func (x *CompiledCommand) String() string {
 func (*CompiledCommand) ProtoMessage() {}
 
 func (x *CompiledCommand) ProtoReflect() protoreflect.Message {
-	mi := &file_compiled_proto_msgTypes[3]
+	mi := &file_compiled_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -459,7 +667,7 @@ func (x *CompiledCommand) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompiledCommand.ProtoReflect.Descriptor instead.
 func (*CompiledCommand) Descriptor() ([]byte, []int) {
-	return file_compiled_proto_rawDescGZIP(), []int{3}
+	return file_compiled_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CompiledCommand) GetPath() string {
@@ -503,7 +711,7 @@ type CompiledLimit struct {
 
 func (x *CompiledLimit) Reset() {
 	*x = CompiledLimit{}
-	mi := &file_compiled_proto_msgTypes[4]
+	mi := &file_compiled_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -515,7 +723,7 @@ func (x *CompiledLimit) String() string {
 func (*CompiledLimit) ProtoMessage() {}
 
 func (x *CompiledLimit) ProtoReflect() protoreflect.Message {
-	mi := &file_compiled_proto_msgTypes[4]
+	mi := &file_compiled_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -528,7 +736,7 @@ func (x *CompiledLimit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CompiledLimit.ProtoReflect.Descriptor instead.
 func (*CompiledLimit) Descriptor() ([]byte, []int) {
-	return file_compiled_proto_rawDescGZIP(), []int{4}
+	return file_compiled_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CompiledLimit) GetResource() uint32 {
@@ -549,7 +757,7 @@ var File_compiled_proto protoreflect.FileDescriptor
 
 const file_compiled_proto_rawDesc = "" +
 	"\n" +
-	"\x0ecompiled.proto\x12\ajailctl\"\xe5\x03\n" +
+	"\x0ecompiled.proto\x12\ajailctl\"\x9b\x04\n" +
 	"\bCompiled\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x16\n" +
@@ -566,8 +774,9 @@ const file_compiled_proto_rawDesc = "" +
 	"\x06limits\x18\f \x03(\v2\x16.jailctl.CompiledLimitR\x06limits\x12\x14\n" +
 	"\x05umask\x18\r \x01(\rR\x05umask\x12!\n" +
 	"\fwall_seconds\x18\x0e \x01(\x04R\vwallSeconds\x12%\n" +
-	"\x0eaudit_required\x18\x0f \x01(\bR\rauditRequired\x12\x10\n" +
-	"\x03end\x18\x10 \x01(\aR\x03end\"\x8b\x03\n" +
+	"\x0eaudit_required\x18\x0f \x01(\bR\rauditRequired\x124\n" +
+	"\bconfines\x18\x10 \x03(\v2\x18.jailctl.CompiledConfineR\bconfines\x12\x10\n" +
+	"\x03end\x18? \x01(\aR\x03end\"\xa5\x03\n" +
 	"\fCompiledRule\x12\x12\n" +
 	"\x04line\x18\x01 \x01(\rR\x04line\x12\x12\n" +
 	"\x04deny\x18\x02 \x01(\bR\x04deny\x12\x1a\n" +
@@ -582,7 +791,24 @@ const file_compiled_proto_rawDesc = "" +
 	"\x06caller\x18\n" +
 	" \x01(\bR\x06caller\x12'\n" +
 	"\rtarget_groups\x18\v \x03(\rB\x02\x10\x00R\ftargetGroups\x12\x1b\n" +
-	"\tnot_after\x18\f \x01(\x04R\bnotAfter\"^\n" +
+	"\tnot_after\x18\f \x01(\x04R\bnotAfter\x12\x18\n" +
+	"\aconfine\x18\r \x01(\rR\aconfine\"\xa2\x02\n" +
+	"\x0fCompiledConfine\x12\x18\n" +
+	"\aprogram\x18\x01 \x01(\fR\aprogram\x12\x12\n" +
+	"\x04once\x18\x02 \x01(\rR\x04once\x12/\n" +
+	"\x06unveil\x18\x03 \x03(\v2\x17.jailctl.CompiledUnveilR\x06unveil\x12\x18\n" +
+	"\asignals\x18\x04 \x01(\rR\asignals\x12\x1a\n" +
+	"\babstract\x18\x05 \x01(\rR\babstract\x12\x10\n" +
+	"\x03tcp\x18\x06 \x01(\rR\x03tcp\x12\x1c\n" +
+	"\aconnect\x18\a \x03(\rB\x02\x10\x00R\aconnect\x12\x16\n" +
+	"\x04bind\x18\b \x03(\rB\x02\x10\x00R\x04bind\x12\x18\n" +
+	"\adegrade\x18\t \x01(\bR\adegrade\x12\x18\n" +
+	"\awritten\x18\n" +
+	" \x01(\fR\awritten\"X\n" +
+	"\x0eCompiledUnveil\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
+	"\x06access\x18\x02 \x01(\tR\x06access\x12\x1a\n" +
+	"\boptional\x18\x03 \x01(\bR\boptional\"^\n" +
 	"\fCompiledUser\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\rR\x03uid\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x12\n" +
@@ -609,25 +835,29 @@ func file_compiled_proto_rawDescGZIP() []byte {
 	return file_compiled_proto_rawDescData
 }
 
-var file_compiled_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_compiled_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_compiled_proto_goTypes = []any{
 	(*Compiled)(nil),        // 0: jailctl.Compiled
 	(*CompiledRule)(nil),    // 1: jailctl.CompiledRule
-	(*CompiledUser)(nil),    // 2: jailctl.CompiledUser
-	(*CompiledCommand)(nil), // 3: jailctl.CompiledCommand
-	(*CompiledLimit)(nil),   // 4: jailctl.CompiledLimit
+	(*CompiledConfine)(nil), // 2: jailctl.CompiledConfine
+	(*CompiledUnveil)(nil),  // 3: jailctl.CompiledUnveil
+	(*CompiledUser)(nil),    // 4: jailctl.CompiledUser
+	(*CompiledCommand)(nil), // 5: jailctl.CompiledCommand
+	(*CompiledLimit)(nil),   // 6: jailctl.CompiledLimit
 }
 var file_compiled_proto_depIdxs = []int32{
 	1, // 0: jailctl.Compiled.rules:type_name -> jailctl.CompiledRule
-	4, // 1: jailctl.Compiled.limits:type_name -> jailctl.CompiledLimit
-	2, // 2: jailctl.CompiledRule.users:type_name -> jailctl.CompiledUser
-	3, // 3: jailctl.CompiledRule.commands:type_name -> jailctl.CompiledCommand
-	2, // 4: jailctl.CompiledRule.user:type_name -> jailctl.CompiledUser
-	5, // [5:5] is the sub-list for method output_type
-	5, // [5:5] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	6, // 1: jailctl.Compiled.limits:type_name -> jailctl.CompiledLimit
+	2, // 2: jailctl.Compiled.confines:type_name -> jailctl.CompiledConfine
+	4, // 3: jailctl.CompiledRule.users:type_name -> jailctl.CompiledUser
+	5, // 4: jailctl.CompiledRule.commands:type_name -> jailctl.CompiledCommand
+	4, // 5: jailctl.CompiledRule.user:type_name -> jailctl.CompiledUser
+	3, // 6: jailctl.CompiledConfine.unveil:type_name -> jailctl.CompiledUnveil
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_compiled_proto_init() }
@@ -641,7 +871,7 @@ func file_compiled_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_compiled_proto_rawDesc), len(file_compiled_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

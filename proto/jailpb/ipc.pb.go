@@ -176,7 +176,9 @@ type Request struct {
 	// The caller's environment as "NAME=VALUE"; the policy says what is kept.
 	Environment [][]byte `protobuf:"bytes,7,rep,name=environment,proto3" json:"environment,omitempty"`
 	// Variables given with -e. One that the policy does not keep is refused.
-	Assignments   [][]byte `protobuf:"bytes,8,rep,name=assignments,proto3" json:"assignments,omitempty"`
+	Assignments [][]byte `protobuf:"bytes,8,rep,name=assignments,proto3" json:"assignments,omitempty"`
+	// The caller traces the command (ptrace(2)), which must run as the caller.
+	Trace         bool `protobuf:"varint,9,opt,name=trace,proto3" json:"trace,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -265,6 +267,13 @@ func (x *Request) GetAssignments() [][]byte {
 		return x.Assignments
 	}
 	return nil
+}
+
+func (x *Request) GetTrace() bool {
+	if x != nil {
+		return x.Trace
+	}
+	return false
 }
 
 // Reply is the helper's answer.
@@ -388,6 +397,7 @@ type Explanation struct {
 	WallSeconds   uint64           `protobuf:"varint,13,opt,name=wall_seconds,json=wallSeconds,proto3" json:"wall_seconds,omitempty"`
 	NotAfter      uint64           `protobuf:"varint,14,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
 	Path          string           `protobuf:"bytes,15,opt,name=path,proto3" json:"path,omitempty"`
+	Confine       *CompiledConfine `protobuf:"bytes,16,opt,name=confine,proto3" json:"confine,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -525,6 +535,13 @@ func (x *Explanation) GetPath() string {
 		return x.Path
 	}
 	return ""
+}
+
+func (x *Explanation) GetConfine() *CompiledConfine {
+	if x != nil {
+		return x.Confine
+	}
+	return nil
 }
 
 // Listing is one jail as a caller may see it.
@@ -682,7 +699,7 @@ var File_ipc_proto protoreflect.FileDescriptor
 
 const file_ipc_proto_rawDesc = "" +
 	"\n" +
-	"\tipc.proto\x12\ajailctl\x1a\x0ecompiled.proto\"\xe0\x01\n" +
+	"\tipc.proto\x12\ajailctl\x1a\x0ecompiled.proto\"\xf6\x01\n" +
 	"\aRequest\x12!\n" +
 	"\x04verb\x18\x01 \x01(\x0e2\r.jailctl.VerbR\x04verb\x12\x12\n" +
 	"\x04jail\x18\x02 \x01(\tR\x04jail\x12\x12\n" +
@@ -691,7 +708,8 @@ const file_ipc_proto_rawDesc = "" +
 	"\x05group\x18\x05 \x01(\tR\x05group\x12\x1c\n" +
 	"\tdirectory\x18\x06 \x01(\fR\tdirectory\x12 \n" +
 	"\venvironment\x18\a \x03(\fR\venvironment\x12 \n" +
-	"\vassignments\x18\b \x03(\fR\vassignments\"\xfa\x01\n" +
+	"\vassignments\x18\b \x03(\fR\vassignments\x12\x14\n" +
+	"\x05trace\x18\t \x01(\bR\x05trace\"\xfa\x01\n" +
 	"\x05Reply\x12*\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2\x10.jailctl.OutcomeR\aoutcome\x12\x14\n" +
 	"\x05errno\x18\x02 \x01(\rR\x05errno\x12\x12\n" +
@@ -699,7 +717,7 @@ const file_ipc_proto_rawDesc = "" +
 	"\fwall_seconds\x18\x04 \x01(\x04R\vwallSeconds\x126\n" +
 	"\vexplanation\x18\x05 \x01(\v2\x14.jailctl.ExplanationR\vexplanation\x12*\n" +
 	"\alisting\x18\x06 \x01(\v2\x10.jailctl.ListingR\alisting\x12\x14\n" +
-	"\x05stage\x18\a \x01(\tR\x05stage\"\x95\x03\n" +
+	"\x05stage\x18\a \x01(\tR\x05stage\"\xc9\x03\n" +
 	"\vExplanation\x12\x16\n" +
 	"\x06policy\x18\x01 \x01(\tR\x06policy\x12\x12\n" +
 	"\x04line\x18\x02 \x01(\rR\x04line\x12\x12\n" +
@@ -716,7 +734,8 @@ const file_ipc_proto_rawDesc = "" +
 	"\x06limits\x18\f \x03(\v2\x16.jailctl.CompiledLimitR\x06limits\x12!\n" +
 	"\fwall_seconds\x18\r \x01(\x04R\vwallSeconds\x12\x1b\n" +
 	"\tnot_after\x18\x0e \x01(\x04R\bnotAfter\x12\x12\n" +
-	"\x04path\x18\x0f \x01(\tR\x04path\"\x9a\x02\n" +
+	"\x04path\x18\x0f \x01(\tR\x04path\x122\n" +
+	"\aconfine\x18\x10 \x01(\v2\x18.jailctl.CompiledConfineR\aconfine\"\x9a\x02\n" +
 	"\aListing\x12\x12\n" +
 	"\x04jail\x18\x01 \x01(\tR\x04jail\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x120\n" +
@@ -758,14 +777,15 @@ func file_ipc_proto_rawDescGZIP() []byte {
 var file_ipc_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_ipc_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_ipc_proto_goTypes = []any{
-	(Verb)(0),             // 0: jailctl.Verb
-	(Outcome)(0),          // 1: jailctl.Outcome
-	(*Request)(nil),       // 2: jailctl.Request
-	(*Reply)(nil),         // 3: jailctl.Reply
-	(*Explanation)(nil),   // 4: jailctl.Explanation
-	(*Listing)(nil),       // 5: jailctl.Listing
-	(*Listing_Entry)(nil), // 6: jailctl.Listing.Entry
-	(*CompiledLimit)(nil), // 7: jailctl.CompiledLimit
+	(Verb)(0),               // 0: jailctl.Verb
+	(Outcome)(0),            // 1: jailctl.Outcome
+	(*Request)(nil),         // 2: jailctl.Request
+	(*Reply)(nil),           // 3: jailctl.Reply
+	(*Explanation)(nil),     // 4: jailctl.Explanation
+	(*Listing)(nil),         // 5: jailctl.Listing
+	(*Listing_Entry)(nil),   // 6: jailctl.Listing.Entry
+	(*CompiledLimit)(nil),   // 7: jailctl.CompiledLimit
+	(*CompiledConfine)(nil), // 8: jailctl.CompiledConfine
 }
 var file_ipc_proto_depIdxs = []int32{
 	0, // 0: jailctl.Request.verb:type_name -> jailctl.Verb
@@ -773,12 +793,13 @@ var file_ipc_proto_depIdxs = []int32{
 	4, // 2: jailctl.Reply.explanation:type_name -> jailctl.Explanation
 	5, // 3: jailctl.Reply.listing:type_name -> jailctl.Listing
 	7, // 4: jailctl.Explanation.limits:type_name -> jailctl.CompiledLimit
-	6, // 5: jailctl.Listing.entries:type_name -> jailctl.Listing.Entry
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	8, // 5: jailctl.Explanation.confine:type_name -> jailctl.CompiledConfine
+	6, // 6: jailctl.Listing.entries:type_name -> jailctl.Listing.Entry
+	7, // [7:7] is the sub-list for method output_type
+	7, // [7:7] is the sub-list for method input_type
+	7, // [7:7] is the sub-list for extension type_name
+	7, // [7:7] is the sub-list for extension extendee
+	0, // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_ipc_proto_init() }

@@ -28,6 +28,55 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Violation is what happens to a system call that is not promised.
+type Violation int32
+
+const (
+	// It fails with EPERM, and the program goes on.
+	Violation_EPERM Violation = 0
+	// The process is killed (SIGSYS).
+	Violation_KILL Violation = 1
+)
+
+// Enum value maps for Violation.
+var (
+	Violation_name = map[int32]string{
+		0: "EPERM",
+		1: "KILL",
+	}
+	Violation_value = map[string]int32{
+		"EPERM": 0,
+		"KILL":  1,
+	}
+)
+
+func (x Violation) Enum() *Violation {
+	p := new(Violation)
+	*p = x
+	return p
+}
+
+func (x Violation) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Violation) Descriptor() protoreflect.EnumDescriptor {
+	return file_policy_proto_enumTypes[0].Descriptor()
+}
+
+func (Violation) Type() protoreflect.EnumType {
+	return &file_policy_proto_enumTypes[0]
+}
+
+func (x Violation) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Violation.Descriptor instead.
+func (Violation) EnumDescriptor() ([]byte, []int) {
+	return file_policy_proto_rawDescGZIP(), []int{0}
+}
+
 // Jail is one policy file.
 type Jail struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -53,8 +102,8 @@ type Jail struct {
 	// File mode creation mask, octal when written with a leading 0. Default 022,
 	// at most 0777.
 	Umask *uint32 `protobuf:"varint,8,opt,name=umask,proto3,oneof" json:"umask,omitempty"`
-	// What the command may do once inside. This version cannot enforce it yet and
-	// refuses a policy that has it.
+	// What the command may do once inside. Without it: every file of the jail, no
+	// sockets, and no system call that leads out.
 	Confine *Confine `protobuf:"bytes,9,opt,name=confine,proto3" json:"confine,omitempty"`
 	// Refuse to run when the audit line cannot be handed to syslog. Default false:
 	// a missing /dev/log never stops a run.
@@ -182,8 +231,7 @@ type Rule struct {
 	// The last day on which the rule holds, "2027-01-31" (to its end, in UTC), or
 	// the instant at which it ends, "2027-01-31T18:00:00Z". Absent: for ever.
 	NotAfter string `protobuf:"bytes,6,opt,name=not_after,json=notAfter,proto3" json:"not_after,omitempty"`
-	// Confinement for this rule in place of the jail's. This version cannot enforce
-	// it yet and refuses a policy that has it.
+	// Confinement for this rule, in place of the whole of the jail's.
 	Confine       *Confine `protobuf:"bytes,7,opt,name=confine,proto3" json:"confine,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -624,19 +672,30 @@ func (x *Limits) GetWallSeconds() uint64 {
 	return 0
 }
 
-// Confine is reserved for the confinement after the drop.
+// Confine is what holds the command, and all that it starts, once root is gone:
+// Landlock and a seccomp filter. Whatever it says, a command reaches no file
+// outside of the jail, no process outside by signal or ptrace, and no system call
+// that leads out or up; jailctl-policy(5) lists them.
 type Confine struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Open the network. Default false.
+	// Open the internet: IPv4 and IPv6, TCP and UDP, nothing raw. Default false: no
+	// sockets at all, socketpair(2) excepted.
 	Network bool `protobuf:"varint,1,opt,name=network,proto3" json:"network,omitempty"`
-	// Permit socket(AF_UNIX). Default false.
+	// Open Unix sockets, except to abstract ones of processes outside. Default
+	// false: through one an accomplice outside could hand in descriptors.
 	LocalSockets bool `protobuf:"varint,2,opt,name=local_sockets,json=localSockets,proto3" json:"local_sockets,omitempty"`
-	// OpenBSD's promises, separated by spaces.
+	// OpenBSD's promises, separated by blanks: the command may do these things and
+	// nothing else. Absent: everything but what leads out.
 	Promises *string `protobuf:"bytes,3,opt,name=promises,proto3,oneof" json:"promises,omitempty"`
-	// The parts of the jail that stay visible.
+	// The parts of the jail that stay accessible. None: the whole jail.
 	Unveil []*Unveil `protobuf:"bytes,4,rep,name=unveil,proto3" json:"unveil,omitempty"`
-	// Run even where the kernel cannot keep a promise. Default false.
-	Degrade       bool `protobuf:"varint,5,opt,name=degrade,proto3" json:"degrade,omitempty"`
+	// Run even where the kernel cannot keep all of this; `jailctl explain` says what
+	// is lost. Default false: such a run is refused.
+	Degrade bool `protobuf:"varint,5,opt,name=degrade,proto3" json:"degrade,omitempty"`
+	// The network is TCP to and on these ports alone. Wants network: true.
+	NetworkPorts *NetworkPorts `protobuf:"bytes,6,opt,name=network_ports,json=networkPorts,proto3" json:"network_ports,omitempty"`
+	// What a system call does that is not promised. Wants promises.
+	Violation     Violation `protobuf:"varint,7,opt,name=violation,proto3,enum=jailctl.Violation" json:"violation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -706,20 +765,94 @@ func (x *Confine) GetDegrade() bool {
 	return false
 }
 
-// Unveil is one path and what may be done beneath it.
+func (x *Confine) GetNetworkPorts() *NetworkPorts {
+	if x != nil {
+		return x.NetworkPorts
+	}
+	return nil
+}
+
+func (x *Confine) GetViolation() Violation {
+	if x != nil {
+		return x.Violation
+	}
+	return Violation_EPERM
+}
+
+// NetworkPorts are TCP ports. Everything else of the network is closed: UDP, and
+// with it most name lookups, MPTCP, and connecting by other means than connect(2).
+type NetworkPorts struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Ports to connect to, 1 to 65535.
+	Connect []uint32 `protobuf:"varint,1,rep,packed,name=connect,proto3" json:"connect,omitempty"`
+	// Ports to bind, 1 to 65535; 0 is any of the kernel's choice.
+	Bind          []uint32 `protobuf:"varint,2,rep,packed,name=bind,proto3" json:"bind,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NetworkPorts) Reset() {
+	*x = NetworkPorts{}
+	mi := &file_policy_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NetworkPorts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NetworkPorts) ProtoMessage() {}
+
+func (x *NetworkPorts) ProtoReflect() protoreflect.Message {
+	mi := &file_policy_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NetworkPorts.ProtoReflect.Descriptor instead.
+func (*NetworkPorts) Descriptor() ([]byte, []int) {
+	return file_policy_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *NetworkPorts) GetConnect() []uint32 {
+	if x != nil {
+		return x.Connect
+	}
+	return nil
+}
+
+func (x *NetworkPorts) GetBind() []uint32 {
+	if x != nil {
+		return x.Bind
+	}
+	return nil
+}
+
+// Unveil is one path and what may be done with it, or beneath it where it is a
+// directory. Rights add up: what a path gives cannot be taken away beneath it.
 type Unveil struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Absolute path inside the jail.
+	// Absolute path inside the jail, without symbolic links, opened with the
+	// target's rights. A path that is missing refuses the run.
 	Path string `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
-	// Letters of "rwxc".
-	Access        string `protobuf:"bytes,2,opt,name=access,proto3" json:"access,omitempty"`
+	// Letters of "rwxc": read, write, execute (which wants r), create and remove.
+	Access string `protobuf:"bytes,2,opt,name=access,proto3" json:"access,omitempty"`
+	// The path may be missing; then it gives nothing.
+	Optional      bool `protobuf:"varint,3,opt,name=optional,proto3" json:"optional,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Unveil) Reset() {
 	*x = Unveil{}
-	mi := &file_policy_proto_msgTypes[8]
+	mi := &file_policy_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -731,7 +864,7 @@ func (x *Unveil) String() string {
 func (*Unveil) ProtoMessage() {}
 
 func (x *Unveil) ProtoReflect() protoreflect.Message {
-	mi := &file_policy_proto_msgTypes[8]
+	mi := &file_policy_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -744,7 +877,7 @@ func (x *Unveil) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Unveil.ProtoReflect.Descriptor instead.
 func (*Unveil) Descriptor() ([]byte, []int) {
-	return file_policy_proto_rawDescGZIP(), []int{8}
+	return file_policy_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Unveil) GetPath() string {
@@ -759,6 +892,13 @@ func (x *Unveil) GetAccess() string {
 		return x.Access
 	}
 	return ""
+}
+
+func (x *Unveil) GetOptional() bool {
+	if x != nil {
+		return x.Optional
+	}
+	return false
 }
 
 var File_policy_proto protoreflect.FileDescriptor
@@ -820,17 +960,26 @@ const file_policy_proto_rawDesc = "" +
 	"_file_sizeB\x0e\n" +
 	"\f_cpu_secondsB\a\n" +
 	"\x05_coreB\x0f\n" +
-	"\r_wall_seconds\"\xb9\x01\n" +
+	"\r_wall_seconds\"\xa7\x02\n" +
 	"\aConfine\x12\x18\n" +
 	"\anetwork\x18\x01 \x01(\bR\anetwork\x12#\n" +
 	"\rlocal_sockets\x18\x02 \x01(\bR\flocalSockets\x12\x1f\n" +
 	"\bpromises\x18\x03 \x01(\tH\x00R\bpromises\x88\x01\x01\x12'\n" +
 	"\x06unveil\x18\x04 \x03(\v2\x0f.jailctl.UnveilR\x06unveil\x12\x18\n" +
-	"\adegrade\x18\x05 \x01(\bR\adegradeB\v\n" +
-	"\t_promises\"4\n" +
+	"\adegrade\x18\x05 \x01(\bR\adegrade\x12:\n" +
+	"\rnetwork_ports\x18\x06 \x01(\v2\x15.jailctl.NetworkPortsR\fnetworkPorts\x120\n" +
+	"\tviolation\x18\a \x01(\x0e2\x12.jailctl.ViolationR\tviolationB\v\n" +
+	"\t_promises\"<\n" +
+	"\fNetworkPorts\x12\x18\n" +
+	"\aconnect\x18\x01 \x03(\rR\aconnect\x12\x12\n" +
+	"\x04bind\x18\x02 \x03(\rR\x04bind\"P\n" +
 	"\x06Unveil\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
-	"\x06access\x18\x02 \x01(\tR\x06accessB\x16Z\x14jailctl/proto/jailpbb\x06proto3"
+	"\x06access\x18\x02 \x01(\tR\x06access\x12\x1a\n" +
+	"\boptional\x18\x03 \x01(\bR\boptional* \n" +
+	"\tViolation\x12\t\n" +
+	"\x05EPERM\x10\x00\x12\b\n" +
+	"\x04KILL\x10\x01B\x16Z\x14jailctl/proto/jailpbb\x06proto3"
 
 var (
 	file_policy_proto_rawDescOnce sync.Once
@@ -844,33 +993,38 @@ func file_policy_proto_rawDescGZIP() []byte {
 	return file_policy_proto_rawDescData
 }
 
-var file_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_policy_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_policy_proto_goTypes = []any{
-	(*Jail)(nil),        // 0: jailctl.Jail
-	(*Rule)(nil),        // 1: jailctl.Rule
-	(*Command)(nil),     // 2: jailctl.Command
-	(*RunAs)(nil),       // 3: jailctl.RunAs
-	(*Environment)(nil), // 4: jailctl.Environment
-	(*Variable)(nil),    // 5: jailctl.Variable
-	(*Limits)(nil),      // 6: jailctl.Limits
-	(*Confine)(nil),     // 7: jailctl.Confine
-	(*Unveil)(nil),      // 8: jailctl.Unveil
+	(Violation)(0),       // 0: jailctl.Violation
+	(*Jail)(nil),         // 1: jailctl.Jail
+	(*Rule)(nil),         // 2: jailctl.Rule
+	(*Command)(nil),      // 3: jailctl.Command
+	(*RunAs)(nil),        // 4: jailctl.RunAs
+	(*Environment)(nil),  // 5: jailctl.Environment
+	(*Variable)(nil),     // 6: jailctl.Variable
+	(*Limits)(nil),       // 7: jailctl.Limits
+	(*Confine)(nil),      // 8: jailctl.Confine
+	(*NetworkPorts)(nil), // 9: jailctl.NetworkPorts
+	(*Unveil)(nil),       // 10: jailctl.Unveil
 }
 var file_policy_proto_depIdxs = []int32{
-	1, // 0: jailctl.Jail.rules:type_name -> jailctl.Rule
-	4, // 1: jailctl.Jail.environment:type_name -> jailctl.Environment
-	6, // 2: jailctl.Jail.limits:type_name -> jailctl.Limits
-	7, // 3: jailctl.Jail.confine:type_name -> jailctl.Confine
-	2, // 4: jailctl.Rule.commands:type_name -> jailctl.Command
-	3, // 5: jailctl.Rule.run_as:type_name -> jailctl.RunAs
-	7, // 6: jailctl.Rule.confine:type_name -> jailctl.Confine
-	5, // 7: jailctl.Environment.set:type_name -> jailctl.Variable
-	8, // 8: jailctl.Confine.unveil:type_name -> jailctl.Unveil
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	2,  // 0: jailctl.Jail.rules:type_name -> jailctl.Rule
+	5,  // 1: jailctl.Jail.environment:type_name -> jailctl.Environment
+	7,  // 2: jailctl.Jail.limits:type_name -> jailctl.Limits
+	8,  // 3: jailctl.Jail.confine:type_name -> jailctl.Confine
+	3,  // 4: jailctl.Rule.commands:type_name -> jailctl.Command
+	4,  // 5: jailctl.Rule.run_as:type_name -> jailctl.RunAs
+	8,  // 6: jailctl.Rule.confine:type_name -> jailctl.Confine
+	6,  // 7: jailctl.Environment.set:type_name -> jailctl.Variable
+	10, // 8: jailctl.Confine.unveil:type_name -> jailctl.Unveil
+	9,  // 9: jailctl.Confine.network_ports:type_name -> jailctl.NetworkPorts
+	0,  // 10: jailctl.Confine.violation:type_name -> jailctl.Violation
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_policy_proto_init() }
@@ -886,13 +1040,14 @@ func file_policy_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_policy_proto_rawDesc), len(file_policy_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   9,
+			NumEnums:      1,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
 		GoTypes:           file_policy_proto_goTypes,
 		DependencyIndexes: file_policy_proto_depIdxs,
+		EnumInfos:         file_policy_proto_enumTypes,
 		MessageInfos:      file_policy_proto_msgTypes,
 	}.Build()
 	File_policy_proto = out.File

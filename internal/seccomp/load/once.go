@@ -1,6 +1,7 @@
 package load
 
 import (
+	"encoding/binary"
 	"errors"
 	"syscall"
 	"unsafe"
@@ -8,71 +9,63 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A command without the promise exec must be executed by a process whose filter
-// is already in force, and a filter cannot count. So such a filter permits execve(2)
-// with one address as path, Once. It is below vm.mmap_min_addr, where only
-// CAP_SYS_RAWIO may have memory: Reserve takes a page there while still root, and
-// the command, which has no capability, can put no path there.
+// A command that may not execute others must itself be executed by a process whose
+// filter is already in force, and a filter cannot count. So a second filter asks
+// execve(2) for a password: random numbers in the two argument registers that the
+// call leaves unused. They are drawn for this one run, and nobody can ask for them:
+// the kernel empties the registers and the memory at execve, and a filter can be
+// read back only with CAP_SYS_ADMIN (ptrace(2), PTRACE_SECCOMP_GET_FILTER).
 
-// Once is that address. It is in the first page since vm.mmap_min_addr can be 4096.
-const Once = 8
+// Password opens execve(2) to who knows it.
+type Password [2]uint64
 
-// once is the page under an address that Go may hold: pointers below 4096 are
-// errors to the runtime.
-var once []byte
-
-const page0, oldSize0 = 0, 0
-
-// Reserve takes the page. It stays closed until Exec, so that a nil pointer still
-// is a fault.
-func Reserve() error {
-	size := unix.Getpagesize()
-	b, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
-	if err != nil {
-		return err
+// NewPassword draws one, getrandom(2).
+func NewPassword() (p Password, err error) {
+	var b [16]byte
+	if n, err := unix.Getrandom(b[:], 0); err != nil || n != len(b) {
+		return p, errors.New("no random numbers")
 	}
-	// With an old size of 0, a shared mapping gets a second address, mremap(2).
-	_, _, e := unix.RawSyscall6(unix.SYS_MREMAP, uintptr(unsafe.Pointer(&b[0])), oldSize0, uintptr(size),
-		unix.MREMAP_MAYMOVE|unix.MREMAP_FIXED, page0, 0)
-	if e == 0 {
-		_, _, e = unix.RawSyscall(unix.SYS_MPROTECT, page0, uintptr(size), unix.PROT_NONE)
-	}
-	if e != 0 {
-		return e
-	}
-	once = b
-	return nil
+	return Password{binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:])}, nil
 }
 
-// Sealed reports, after the drop, whether this process could not take the page
-// now, and so whether the command cannot: not so where vm.mmap_min_addr is 0.
-func Sealed() bool {
-	_, _, e := unix.RawSyscall6(unix.SYS_MMAP, page0, uintptr(unix.Getpagesize()), unix.PROT_NONE,
-		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_FIXED_NOREPLACE, ^uintptr(0), 0)
-	return once != nil && (e == unix.EPERM || e == unix.EACCES)
+// Once is a filter that answers every execve without the password, and every
+// execveat, with otherwise; it permits all else. Other architectures and x32, in
+// which these calls have other numbers, are the first filter's to refuse.
+func Once(p Password, otherwise uint32) []unix.SockFilter {
+	const (
+		load  = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
+		equal = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
+		ret   = unix.BPF_RET | unix.BPF_K
+		args  = 16 // offset of the arguments in struct seccomp_data, low half first
+	)
+	return []unix.SockFilter{
+		{Code: load, K: 0}, // the number
+		{Code: equal, K: unix.SYS_EXECVEAT, Jt: 10},
+		{Code: equal, K: unix.SYS_EXECVE, Jf: 8},
+		{Code: load, K: args + 8*4},
+		{Code: equal, K: uint32(p[0]), Jf: 7},
+		{Code: load, K: args + 8*4 + 4},
+		{Code: equal, K: uint32(p[0] >> 32), Jf: 5},
+		{Code: load, K: args + 8*5},
+		{Code: equal, K: uint32(p[1]), Jf: 3},
+		{Code: load, K: args + 8*5 + 4},
+		{Code: equal, K: uint32(p[1] >> 32), Jf: 1},
+		{Code: ret, K: unix.SECCOMP_RET_ALLOW},
+		{Code: ret, K: otherwise},
+	}
 }
 
-// Exec is execve(2) by way of Once. It returns only if that failed, and may be
-// called again, with another path.
-func Exec(path string, argv, env []string) error {
-	if len(path) >= unix.PathMax-Once || once == nil {
-		return syscall.ENAMETOOLONG
+// Exec is syscall.Exec with the password. The soft limit of open files stays as it
+// is, and thread creation is not held off: with GOMAXPROCS=1, as the helper runs,
+// nothing creates one while this thread is in the call.
+func (p Password) Exec(path string, argv, env []string) error {
+	name, err1 := syscall.BytePtrFromString(path)
+	argvp, err2 := syscall.SlicePtrFromStrings(argv)
+	envp, err3 := syscall.SlicePtrFromStrings(env)
+	if err1 != nil || err2 != nil || err3 != nil {
+		return syscall.EINVAL // a NUL
 	}
-	argvp, err := syscall.SlicePtrFromStrings(argv)
-	if err != nil {
-		return err
-	}
-	envp, err := syscall.SlicePtrFromStrings(env)
-	if err != nil {
-		return err
-	}
-	if len(argv) == 0 {
-		return errors.New("no argv[0]")
-	}
-	copy(once[Once:], path+"\x00")
-	if _, _, e := unix.RawSyscall(unix.SYS_MPROTECT, page0, uintptr(len(once)), unix.PROT_READ); e != 0 {
-		return e
-	}
-	_, _, e := unix.RawSyscall(unix.SYS_EXECVE, Once, uintptr(unsafe.Pointer(&argvp[0])), uintptr(unsafe.Pointer(&envp[0])))
+	_, _, e := syscall.RawSyscall6(syscall.SYS_EXECVE, uintptr(unsafe.Pointer(name)), uintptr(unsafe.Pointer(&argvp[0])),
+		uintptr(unsafe.Pointer(&envp[0])), 0, uintptr(p[0]), uintptr(p[1]))
 	return e
 }

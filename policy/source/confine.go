@@ -1,0 +1,169 @@
+package source
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"jailctl/internal/confine"
+	"jailctl/internal/seccomp"
+	"jailctl/proto/jailpb"
+)
+
+// Options are what a confinement asks of the seccomp filter. A nil one is that of
+// a policy without.
+func Options(m *jailpb.Confine) seccomp.Options {
+	o := seccomp.Options{
+		Network: m.GetNetwork(), LocalSockets: m.GetLocalSockets(), Ports: m.GetNetworkPorts() != nil,
+		Kill: m.GetViolation() == jailpb.Violation_KILL,
+	}
+	if m != nil && m.Promises != nil {
+		o.Promises = append([]string{}, strings.Fields(*m.Promises)...)
+	}
+	return o
+}
+
+// want is what a confinement asks of Landlock. What the filter refuses as well
+// does not need it: then a kernel whose Landlock cannot is good enough.
+func want(m *jailpb.Confine) confine.Want {
+	w := confine.Want{Abstract: confine.IfAble, TCP: confine.Off, Degrade: m.GetDegrade()}
+	if m != nil && m.Promises != nil && !slices.Contains(strings.Fields(*m.Promises), "proc") {
+		w.Signals = confine.IfAble // kill(2) and its kin are proc
+	}
+	if m.GetLocalSockets() {
+		w.Abstract = confine.Must
+	}
+	switch {
+	case m.GetNetworkPorts() != nil:
+		w.TCP = confine.Must
+		w.Connect, w.Bind = ports(m.NetworkPorts.Connect), ports(m.NetworkPorts.Bind)
+	case !m.GetNetwork():
+		w.TCP = confine.IfAble
+	}
+	for _, u := range m.GetUnveil() {
+		w.Unveil = append(w.Unveil, confine.Path{Path: u.Path, Access: u.Access, Optional: u.Optional})
+	}
+	return w
+}
+
+func ports(numbers []uint32) (list []uint16) {
+	for _, n := range numbers {
+		list = append(list, uint16(n))
+	}
+	return list
+}
+
+// confine checks a confinement and puts its compiled form into out, unless it is
+// there. It returns where.
+func (c *checker) confine(m *jailpb.Confine, out *jailpb.Compiled) uint32 {
+	mistakes := len(c.problems)
+	if m != nil {
+		c.unveils(m)
+		c.ports(m)
+		if m.Violation != jailpb.Violation_EPERM && m.Promises == nil {
+			c.problem(c.at(m, "violation", 0), "add promises, or remove it", "violation says what happens to what is not promised, and there are no promises")
+		}
+		if what, fix := Options(m).Contradiction(); what != "" {
+			field := "promises"
+			if m.Promises == nil {
+				field = "network_ports"
+			}
+			c.problem(c.at(m, field, 0), fix, "%s", what)
+		}
+	}
+	if len(c.problems) > mistakes {
+		return 0
+	}
+	written, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		panic("internal error: cannot encode a confinement: " + err.Error())
+	}
+	o, w := Options(m), want(m)
+	program, err := seccomp.Compile(o)
+	if err != nil {
+		c.problem(c.at(m, "", 0), "promise less or more", "the filter cannot be made: %v", err)
+		return 0
+	}
+	compiled := &jailpb.CompiledConfine{
+		Program: program, Once: o.Once(), Signals: uint32(w.Signals), Abstract: uint32(w.Abstract), Tcp: uint32(w.TCP),
+		Connect: m.GetNetworkPorts().GetConnect(), Bind: m.GetNetworkPorts().GetBind(), Degrade: w.Degrade, Written: written,
+	}
+	for _, p := range w.Unveil {
+		compiled.Unveil = append(compiled.Unveil, &jailpb.CompiledUnveil{Path: p.Path, Access: p.Access, Optional: p.Optional})
+	}
+	for i, have := range out.Confines {
+		if proto.Equal(have, compiled) {
+			return uint32(i)
+		}
+	}
+	out.Confines = append(out.Confines, compiled)
+	return uint32(len(out.Confines) - 1)
+}
+
+// unveils checks the paths by themselves and against each other.
+func (c *checker) unveils(m *jailpb.Confine) {
+	mistakes := len(c.problems)
+	lines := map[string]int{}
+	for _, u := range m.Unveil {
+		line, again := lines[u.Path]
+		lines[u.Path] = c.line(c.at(u, "path", 0))
+		switch {
+		case again && u.Path != "":
+			c.problem(c.at(u, "path", 0), "write one unveil with all letters", "%s is unveiled in line %d already", u.Path, line)
+		case u.Path != "":
+			c.absolute(u, "path", u.Path, "the jail")
+		case !c.has(u, "path"):
+			c.problem(c.at(u, "", 0), `write path: "/usr"`, "the unveil has no path")
+		}
+		at := c.at(u, "access", 0)
+		for i, letter := range u.Access {
+			switch {
+			case !strings.ContainsRune("rwxc", letter):
+				c.problem(at, "write letters of rwxc: read, write, execute, create and remove", "access %q holds %q", u.Access, string(letter))
+			case strings.ContainsRune(u.Access[:i], letter):
+				c.problem(at, "write each letter once", "access %q holds %q twice", u.Access, string(letter))
+			}
+		}
+		switch {
+		case u.Access == "" && !c.has(u, "access"):
+			c.problem(c.at(u, "", 0), `write access: "r", or more letters of rwxc`, "the unveil has no access")
+		case strings.Contains(u.Access, "x") && !strings.Contains(u.Access, "r"):
+			c.problem(at, fmt.Sprintf("write %q", "r"+u.Access), "access %q executes nothing: Linux does not execute what it may not read", u.Access)
+		}
+	}
+	if len(c.problems) > mistakes {
+		return
+	}
+	for _, conflict := range confine.Conflicts(want(m).Unveil) {
+		p, above := m.Unveil[conflict.Path], m.Unveil[conflict.Above]
+		c.problem(c.at(p, "access", 0), fmt.Sprintf("unveil what else is needed of %s in place of %s itself", above.Path, above.Path),
+			"%s cannot have less than %s above it (line %d): rights add up", p.Path, above.Path, lines[above.Path])
+	}
+}
+
+// ports checks network_ports.
+func (c *checker) ports(m *jailpb.Confine) {
+	p := m.NetworkPorts
+	if p == nil {
+		return
+	}
+	if !c.has(p, "connect") && !c.has(p, "bind") {
+		c.problem(c.at(p, "", 0), "name ports, or write network: false in place of it", "network_ports without a port")
+	}
+	for _, list := range []struct {
+		field string
+		ports []uint32
+		least uint32
+	}{{"connect", p.Connect, 1}, {"bind", p.Bind, 0}} {
+		for i, port := range list.ports {
+			switch {
+			case port < list.least || port > 65535:
+				c.problem(c.at(p, list.field, i), fmt.Sprintf("write a number from %d to 65535", list.least), "%s %d is no TCP port", list.field, port)
+			case slices.Contains(list.ports[:i], port):
+				c.problem(c.at(p, list.field, i), "remove one", "%s %d is there twice", list.field, port)
+			}
+		}
+	}
+}
