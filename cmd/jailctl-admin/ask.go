@@ -170,12 +170,14 @@ command would get. Nothing is run and the jail is not entered. The exit status i
 
 // explanation is explain's JSON; a denial has the first four fields only.
 type explanation struct {
-	Jail     string  `json:"jail"`
-	Decision string  `json:"decision"` // "permitted" or "denied"
-	Reason   string  `json:"reason,omitempty"`
-	Rule     string  `json:"rule,omitempty"` // FILE:LINE
-	Granted  *grant  `json:"grant,omitempty"`
-	Kept     []keeps `json:"confinement,omitempty"`
+	Jail string `json:"jail"`
+	// Decision is "permitted", "denied", or "refused": permitted by the policy, but
+	// this kernel cannot keep the confinement.
+	Decision string `json:"decision"`
+	Reason   string `json:"reason,omitempty"`
+	Rule     string `json:"rule,omitempty"` // FILE:LINE
+	Granted  *grant `json:"grant,omitempty"`
+	*confinement
 	// fault is why the root cannot be entered, which only root can tell.
 	fault error
 }
@@ -198,12 +200,6 @@ type grant struct {
 	NotAfter    string            `json:"not_after,omitempty"`
 }
 
-// keeps names a confinement and what keeps it.
-type keeps struct {
-	What string `json:"what"`
-	By   string `json:"by"`
-}
-
 func (p *program) explain(q ipc.Request, as string, asJSON bool) error {
 	var x *jailpb.Explanation
 	e := explanation{Jail: q.Jail, Decision: "denied"}
@@ -219,7 +215,17 @@ func (p *program) explain(q ipc.Request, as string, asJSON bool) error {
 	}
 	if x != nil {
 		e.Decision, e.Rule = "permitted", fmt.Sprintf("%s:%d", x.Policy, x.Line)
-		e.Granted, e.Kept = p.grant(x), confinement(x)
+		e.Granted = p.grant(x)
+		abi, err := p.landlock()
+		if err == nil {
+			e.confinement, err = confined(x, abi)
+		}
+		if err != nil {
+			return cannot("", "explain %q: %w", q.Jail, err)
+		}
+		if e.refusal != "" {
+			e.Decision, e.Reason = "refused", e.refusal
+		}
 		if p.root {
 			_, e.fault = enter(q.Jail, x.Root)
 		}
@@ -229,7 +235,7 @@ func (p *program) explain(q ipc.Request, as string, asJSON bool) error {
 	} else {
 		p.explainText(e)
 	}
-	if x == nil {
+	if e.Decision != "permitted" {
 		return told(statusNo)
 	}
 	return nil
@@ -299,6 +305,10 @@ func (p *program) decideAs(q ipc.Request, as string) (x *jailpb.Explanation, rea
 	for _, v := range g.Env {
 		x.Environment = append(x.Environment, []byte(v))
 	}
+	x.Confine = &jailpb.CompiledConfine{}
+	if err := proto.Unmarshal(g.Confine.Raw, x.Confine); err != nil {
+		return nil, "", "", cannot("", "explain %q: %w", q.Jail, err)
+	}
 	for _, l := range g.Limits {
 		x.Limits = append(x.Limits, &jailpb.CompiledLimit{Resource: uint32(l.Resource), Value: l.Value})
 	}
@@ -351,23 +361,6 @@ func (p *program) grant(x *jailpb.Explanation) *grant {
 	return g
 }
 
-// confinement is what holds the command, and which feature of the kernel does.
-func confinement(x *jailpb.Explanation) []keeps {
-	all := []keeps{
-		{"sees no file outside of " + x.Root + " by name", "chroot(2)"},
-		{fmt.Sprintf("is uid %d and gid %d for good", x.Uid, x.Gid), "setresuid(2), setresgid(2), setgroups(2)"},
-		{"gains nothing from set-uid files", "no_new_privs, prctl(2)"},
-		{"has no open files but 0, 1 and 2", "close_range(2)"},
-	}
-	if len(x.Limits) > 0 {
-		all = append(all, keeps{"keeps the limits", "setrlimit(2)"})
-	}
-	if x.WallSeconds > 0 {
-		all = append(all, keeps{"is ended after " + count(int(x.WallSeconds), "second"), "jailctl alone: a convenience, no defence"})
-	}
-	return all
-}
-
 func (p *program) explainText(e explanation) {
 	rows := [][]string{{"jail", e.Jail}, {"decision", e.Decision}}
 	add := func(name, value string) {
@@ -405,9 +398,7 @@ func (p *program) explainText(e explanation) {
 		slices.Sort(limits)
 		add("limits", strings.Join(limits, ", "))
 		add("until", g.NotAfter)
-		for i, k := range e.Kept {
-			add([]string{"confinement", ""}[min(i, 1)], k.What+" - "+k.By)
-		}
+		rows = append(rows, e.rows()...)
 	}
 	p.table(rows)
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"jailctl/client"
+	"jailctl/internal/confine"
 	"jailctl/internal/paths"
 	"jailctl/internal/safepath"
 	"jailctl/ipc"
@@ -37,11 +38,13 @@ type host struct {
 	read func(path string, limit int) ([]byte, error)
 	// askHelper puts a question to the helper.
 	askHelper func(ipc.Request) ([]ipc.Reply, error)
+	// landlock is the kernel's version of Landlock.
+	landlock func() (int, error)
 }
 
 func main() {
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, host{
-		root: os.Geteuid() == 0, names: source.System(), groups: source.Memberships, listed: source.Listed, read: safepath.File, askHelper: client.Ask,
+		root: os.Geteuid() == 0, names: source.System(), groups: source.Memberships, listed: source.Listed, read: safepath.File, askHelper: client.Ask, landlock: confine.Probe,
 	}))
 }
 

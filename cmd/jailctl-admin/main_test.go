@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"jailctl/client"
+	"jailctl/internal/confine"
 	"jailctl/internal/paths"
 	"jailctl/internal/safepath"
 	"jailctl/ipc"
@@ -31,7 +33,8 @@ func TestMain(m *testing.M) {
 // TestScripts has a story for each verb.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/script",
+		Dir:           "testdata/script",
+		UpdateScripts: *update,
 		Setup: func(env *testscript.Env) error {
 			for _, dir := range []string{"etc/jails", "var/policies"} {
 				if err := os.MkdirAll(filepath.Join(env.WorkDir, dir), 0o700); err != nil {
@@ -52,7 +55,15 @@ func bake(dir string) {
 // testHost is a machine on which the test's files are root's.
 func testHost(root bool) host {
 	groups := func(source.User) ([]uint32, error) { return []uint32{64001}, nil }
-	return host{root: root, names: testNames{}, groups: groups, listed: testListed, read: readAsRoot, askHelper: testHelper}
+	return host{root: root, names: testNames{}, groups: groups, listed: testListed, read: readAsRoot, askHelper: testHelper, landlock: testLandlock}
+}
+
+// testLandlock is the newest version, or that of an older kernel.
+func testLandlock() (int, error) {
+	if s := os.Getenv("LANDLOCK"); s != "" {
+		return strconv.Atoi(s)
+	}
+	return confine.Newest, nil
 }
 
 func testListed(database string) []string {
@@ -123,11 +134,20 @@ func testHelper(q ipc.Request) ([]ipc.Reply, error) {
 			Policy: "/etc/web.txtpb", Line: 3, Root: "/srv/web", Uid: 1, Gid: 1, Groups: []uint32{7}, Command: "/bin/ls",
 			Argv: [][]byte{[]byte("ls"), []byte("a b")}, Environment: [][]byte{[]byte("PATH=/bin"), []byte("HOME=/")},
 			Directory: "/data", Umask: 0o027, Limits: []*jailpb.CompiledLimit{{Resource: 7, Value: 64}}, WallSeconds: 5,
-			NotAfter: 1801440000, Path: "/bin",
+			NotAfter: 1801440000, Path: "/bin", Confine: testConfine(os.Getenv("CONFINE")),
 		}
 		return []ipc.Reply{{Outcome: ipc.Explained, Explanation: encode(x)}}, nil
 	}
 	return nil, &client.Refused{Outcome: ipc.Refused, Text: "command is not permitted"}
+}
+
+// testConfine is what the text of a confine block compiles to.
+func testConfine(text string) *jailpb.CompiledConfine {
+	c, problems := source.Check("web.txtpb", []byte(testPolicy+"confine { "+text+" }\n"), testNames{})
+	if len(problems) > 0 {
+		panic(problems)
+	}
+	return c.Confines[0]
 }
 
 const testPolicy = "root: \"/srv/web\"\nrules { users: \"alice\" run_as { user: \"daemon\" } }\n"

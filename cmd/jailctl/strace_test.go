@@ -56,8 +56,8 @@ func TestSystemCallsOfTheHelper(t *testing.T) {
 			entered = entered || call == "chroot"
 		case call == "setresuid" && strings.HasPrefix(args, "1, 1, 1"):
 			dropped = true
-		case entered && (strings.HasPrefix(call, "open") || strings.Contains(call, "stat") || call == "access" || call == "readlink"):
-			t.Errorf("a path inside the jail is looked at: %s", l)
+		case entered && !dropped && (strings.HasPrefix(call, "open") || strings.Contains(call, "stat") || call == "access" || call == "readlink"):
+			t.Errorf("root looks at a path inside the jail: %s", l)
 		}
 		if who == pid && !ran && regexp.MustCompile(`^(write|writev|pwrite64|sendto|sendmsg|ioctl)$`).MatchString(call) && regexp.MustCompile(`^[012],`).MatchString(args) {
 			t.Errorf("the caller's descriptors are written to: %s", l)

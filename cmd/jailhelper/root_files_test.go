@@ -266,7 +266,7 @@ func TestA40PolicyOfAnotherContent(t *testing.T) {
 		"tail":      append(bytes.Clone(binary), "\x42\x01A"...), // one more variable to keep
 		"text":      policy,
 		"zeros":     make([]byte, 1000),
-		"version 2": append([]byte{8, 2}, binary[2:]...),
+		"version 1": append([]byte{8, 1}, binary[2:]...),
 	} {
 		t.Run("compiled "+name, func(t *testing.T) { try(t, compiled("a40"), content, stranger, malformed) })
 	}

@@ -77,6 +77,12 @@ const (
 		unix.LANDLOCK_ACCESS_FS_TRUNCATE | unix.LANDLOCK_ACCESS_FS_IOCTL_DEV
 )
 
+// Bits of Enforcement.Scope.
+const (
+	ScopeAbstract = unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET
+	ScopeSignal   = unix.LANDLOCK_SCOPE_SIGNAL
+)
+
 // letters are OpenBSD's, unveil(2), in Landlock's rights. Device nodes (MAKE_CHAR,
 // MAKE_BLOCK) belong to none: nobody makes them in a jail. Linux does not execute
 // what it may not read: x without r runs nothing. REFER is renaming and linking
@@ -146,10 +152,10 @@ func Plan(w Want, abi int) (Enforcement, []Missing) {
 		e.Connect, e.Bind = w.Connect, w.Bind
 	}
 	if kept(w.Signals, 6, "signals to processes outside", "open towards the target's uid") {
-		e.Scope |= unix.LANDLOCK_SCOPE_SIGNAL
+		e.Scope |= ScopeSignal
 	}
 	if kept(w.Abstract, 6, "abstract Unix sockets of processes outside", "open") {
-		e.Scope |= unix.LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET
+		e.Scope |= ScopeAbstract
 	}
 	for _, c := range Conflicts(paths) {
 		p, above := paths[c.Path], paths[c.Above]

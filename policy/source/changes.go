@@ -82,6 +82,12 @@ func Changes(old, new *jailpb.Compiled, now time.Time) []string {
 	if old.AuditRequired != new.AuditRequired {
 		add("a run without an audit line is now %s", map[bool]string{true: "refused", false: "permitted"}[new.AuditRequired])
 	}
+	wasHeld, isHeld := facts(confineOf(old, 0)), facts(confineOf(new, 0))
+	for i, f := range isHeld {
+		if f != wasHeld[i] {
+			add("%s, was %s", strings.Replace(f, ": ", " is now ", 1), strings.SplitN(wasHeld[i], ": ", 2)[1])
+		}
+	}
 	a, b := accounts(old), accounts(new)
 	for _, uid := range sortedKeys(a, b) {
 		if a[uid] != nil && b[uid] != nil && !proto.Equal(a[uid], b[uid]) {
@@ -106,6 +112,7 @@ type plainRule struct {
 	commands []string // none: any
 	target   string   // "" where it denies
 	until    string
+	confine  string // "" where it is the jail's
 }
 
 const anyCommand = "any command"
@@ -131,10 +138,15 @@ func rights(old, new *jailpb.Compiled, now time.Time) []string {
 	}
 	// change is the sentence about one right of a party; empty: nothing changed.
 	change := func(p party, r right) string {
-		a, b := decide(before, p, r), decide(after, p, r)
+		a, confinedA := decide(before, p, r)
+		b, confinedB := decide(after, p, r)
 		switch {
+		case a != "" && b != "" && confinedA != confinedB:
+			return strings.TrimSpace("may still run %s as %s"+b) + ", now with " + cmp.Or(confinedB, "the jail's confinement")
 		case a == b:
 			return ""
+		case a == "" && confinedB != "":
+			return strings.TrimSpace("may now run %s as %s"+b) + ", with " + confinedB
 		case a == "":
 			return strings.TrimSpace("may now run %s as %s" + b)
 		case b == "":
@@ -172,8 +184,9 @@ func rights(old, new *jailpb.Compiled, now time.Time) []string {
 }
 
 // decide is what the first rule that matches says: "" for denied, otherwise a
-// blank, or when the right ends. A rule about some commands does not decide on any command.
-func decide(rules []plainRule, p party, r right) string {
+// blank, or when the right ends; and its own confinement. A rule about some commands
+// does not decide on any command.
+func decide(rules []plainRule, p party, r right) (until, confine string) {
 	for _, rule := range rules {
 		if !slices.Contains(rule.parties, p) && !slices.Contains(rule.parties, party{}) {
 			continue
@@ -182,13 +195,13 @@ func decide(rules []plainRule, p party, r right) string {
 			continue
 		}
 		if rule.target == "" {
-			return ""
+			return "", ""
 		}
 		if rule.target == r.target {
-			return " " + rule.until
+			return " " + rule.until, rule.confine
 		}
 	}
-	return ""
+	return "", ""
 }
 
 // ends says when a right that decide returned ends.
@@ -275,9 +288,54 @@ func plain(c *jailpb.Compiled, label map[party]string, now time.Time) []plainRul
 		if r.NotAfter != 0 {
 			p.until = "until " + time.Unix(int64(r.NotAfter), 0).UTC().Format(time.RFC3339)
 		}
+		if r.Confine != 0 {
+			p.confine = "its own confinement: " + strings.ReplaceAll(strings.Join(facts(confineOf(c, r.Confine)), "; "), "%", "%%")
+		}
 		rules = append(rules, p)
 	}
 	return rules
+}
+
+// confineOf is the confinement that was compiled to c's at an index.
+func confineOf(c *jailpb.Compiled, index uint32) *jailpb.Confine {
+	m := &jailpb.Confine{}
+	if int(index) < len(c.Confines) {
+		if err := proto.Unmarshal(c.Confines[index].Written, m); err != nil {
+			return &jailpb.Confine{}
+		}
+	}
+	return m
+}
+
+// facts are what a confinement says, one for each field, always in the same order.
+func facts(m *jailpb.Confine) []string {
+	open := map[bool]string{true: "open", false: "closed"}
+	network := open[m.Network]
+	if p := m.NetworkPorts; p != nil {
+		network = fmt.Sprintf("TCP, connecting to ports %v and binding %v", p.Connect, p.Bind)
+	}
+	promises := "everything but what leads out"
+	if m.Promises != nil {
+		promises = strings.Join(strings.Fields(*m.Promises), " ")
+	}
+	unveil := "the whole jail"
+	for i, u := range m.Unveil {
+		if i == 0 {
+			unveil = ""
+		}
+		unveil += fmt.Sprintf("%s%q for %s", []string{"", ", "}[min(i, 1)], u.Path, u.Access)
+		if u.Optional {
+			unveil += " if it is there"
+		}
+	}
+	return []string{
+		"the network: " + network,
+		"local sockets: " + open[m.LocalSockets],
+		"what is promised: " + promises,
+		"what happens to the rest: " + m.Violation.String(),
+		"what is unveiled: " + unveil,
+		"on a kernel that cannot keep it: " + map[bool]string{true: "run all the same", false: "refuse"}[m.Degrade],
+	}
 }
 
 func (r plainRule) each() []string {
@@ -406,7 +464,7 @@ func limitValues(c *jailpb.Compiled) map[string]string {
 func sameRules(a, b []*jailpb.CompiledRule) bool {
 	bare := func(r *jailpb.CompiledRule) *jailpb.CompiledRule {
 		r = proto.CloneOf(r)
-		r.Line = 0
+		r.Line, r.Confine = 0, 0 // told before
 		return r
 	}
 	return slices.EqualFunc(a, b, func(x, y *jailpb.CompiledRule) bool { return proto.Equal(bare(x), bare(y)) })

@@ -55,6 +55,24 @@ rules { users: "alice" groups: "webdev" commands { path: "/bin/ls" } run_as { us
 			},
 		},
 		{
+			"confinement", base, base + `confine { network: true network_ports { connect: 443 } promises: "stdio  inet" unveil { path: "/a" access: "r" } unveil { path: "/b" access: "rw" optional: true } violation: KILL degrade: true }`,
+			[]string{
+				"the network is now TCP, connecting to ports [443] and binding [], was closed",
+				"what is promised is now stdio inet, was everything but what leads out",
+				"what happens to the rest is now KILL, was EPERM",
+				`what is unveiled is now "/a" for r, "/b" for rw if it is there, was the whole jail`,
+				"on a kernel that cannot keep it is now run all the same, was refuse",
+			},
+		},
+		{"the same confinement in other words", base + `confine { network: false }`, base, nil},
+		{
+			"confinement of a rule", base, root + `rules { users: "alice" groups: "webdev" commands { path: "/bin/ls" } run_as { user: "daemon" } confine { local_sockets: true } }`,
+			[]string{
+				"group webdev may still run /bin/ls * as daemon:daemon, now with its own confinement: the network: closed; local sockets: open; what is promised: everything but what leads out; what happens to the rest: EPERM; what is unveiled: the whole jail; on a kernel that cannot keep it: refuse",
+				"user alice may still run /bin/ls * as daemon:daemon, now with its own confinement: the network: closed; local sockets: open; what is promised: everything but what leads out; what happens to the rest: EPERM; what is unveiled: the whole jail; on a kernel that cannot keep it: refuse",
+			},
+		},
+		{
 			"everyone, told once", base, root + `rules { users: "*" users: "alice" groups: "webdev" run_as { caller: true } }`,
 			[]string{
 				"everyone may now run any command as the caller",
