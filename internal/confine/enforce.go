@@ -99,19 +99,27 @@ func addPath(set int, r Rule) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	err = addOpen(set, fd, r.Rights)
+	if closed := unix.Close(fd); err == nil {
+		err = closed
+	}
+	return err
+}
+
+// addOpen permits rights on what an O_PATH descriptor stands for.
+func addOpen(set, fd int, rights uint64) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		// EINVAL otherwise. What c means for a file is a right on its directory.
-		if r.Rights &= onFiles; r.Rights == 0 {
+		if rights &= onFiles; rights == 0 {
 			return unix.ENOTDIR
 		}
 	}
-	attr := unix.LandlockPathBeneathAttr{Allowed_access: r.Rights, Parent_fd: int32(fd)}
-	_, err = call(unix.SYS_LANDLOCK_ADD_RULE, uintptr(set), unix.LANDLOCK_RULE_PATH_BENEATH, uintptr(unsafe.Pointer(&attr)), 0)
+	attr := unix.LandlockPathBeneathAttr{Allowed_access: rights, Parent_fd: int32(fd)}
+	_, err := call(unix.SYS_LANDLOCK_ADD_RULE, uintptr(set), unix.LANDLOCK_RULE_PATH_BENEATH, uintptr(unsafe.Pointer(&attr)), 0)
 	return err
 }
 

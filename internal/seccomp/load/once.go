@@ -1,7 +1,6 @@
 package load
 
 import (
-	"encoding/binary"
 	"errors"
 	"syscall"
 	"unsafe"
@@ -20,12 +19,13 @@ import (
 type Password [2]uint64
 
 // NewPassword draws one, getrandom(2).
-func NewPassword() (p Password, err error) {
-	var b [16]byte
-	if n, err := unix.Getrandom(b[:], 0); err != nil || n != len(b) {
-		return p, errors.New("no random numbers")
+func NewPassword() (Password, error) {
+	var p Password
+	n, _, errno := unix.RawSyscall(unix.SYS_GETRANDOM, uintptr(unsafe.Pointer(&p)), unsafe.Sizeof(p), 0)
+	if errno != 0 || n != unsafe.Sizeof(p) {
+		return Password{}, errors.New("no random numbers")
 	}
-	return Password{binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint64(b[8:])}, nil
+	return p, nil
 }
 
 // Once is a filter that answers every execve without the password, and every
