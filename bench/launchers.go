@@ -104,6 +104,21 @@ func (s *setup) jailctlMany() ([]string, error) {
 
 // install makes an installation of jailctl with n policies in force.
 func (s *setup) install(prefix string, n int) ([]string, error) {
+	run, err := s.installFor(prefix, s.root)
+	if err != nil {
+		return nil, err
+	}
+	for i := 1; i < n; i++ {
+		if err := writeFile(fmt.Sprintf("%s/etc/jailctl/jails/other-%d.txtpb", prefix, i), policyText(s.root)); err != nil {
+			return nil, err
+		}
+	}
+	return append(run, "/true"), s.command(prefix+"/bin/jailctl", "apply", "--all")
+}
+
+// installFor makes one whose jail is root; the command that is returned runs others
+// in it.
+func (s *setup) installFor(prefix, root string) ([]string, error) {
 	// All of them, since those of `make bench` would otherwise be handed down; OUT
 	// is a place of our own, since what is built knows its paths.
 	err := s.command("make", "-s", "install", "DESTDIR=", "HELPER_GROUP=", "PREFIX="+prefix, "BINDIR="+prefix+"/bin",
@@ -111,17 +126,11 @@ func (s *setup) install(prefix string, n int) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	jails := prefix + "/etc/jailctl/jails/"
-	if err := writeFile(jails+"bench.txtpb", policyText(s.root)); err != nil {
+	if err := writeFile(prefix+"/etc/jailctl/jails/bench.txtpb", policyText(root)); err != nil {
 		return nil, err
 	}
-	for i := 1; i < n; i++ {
-		if err := writeFile(fmt.Sprintf("%sother-%d.txtpb", jails, i), policyText(s.root)); err != nil {
-			return nil, err
-		}
-	}
 	jailctl := prefix + "/bin/jailctl"
-	return []string{jailctl, "run", "bench", "/true"}, s.command(jailctl, "apply", "--all")
+	return []string{jailctl, "run", "bench"}, s.command(jailctl, "apply", "bench")
 }
 
 func (s *setup) bwrap() ([]string, error) {

@@ -83,6 +83,9 @@ func newSetup(ctx context.Context, opt options) (s *setup, err error) {
 func (s *setup) cleanUp() (err error) {
 	for i := len(s.undo) - 1; i >= 0; i-- {
 		err = errors.Join(err, s.undo[i]())
+		if errors.As(err, new(*stillMounted)) {
+			return err
+		}
 	}
 	s.undo = nil
 	return err
