@@ -26,6 +26,7 @@ export CGO_ENABLED = 0
 LDFLAGS = -X jailctl/internal/paths.Sysconf=$(SYSCONFDIR)/jailctl \
           -X jailctl/internal/paths.State=$(STATEDIR)/jailctl \
           -X jailctl/internal/paths.Libexec=$(LIBEXECDIR)/jailctl \
+          -X jailctl/internal/paths.Bin=$(BINDIR) \
           -X jailctl/internal/paths.Version=$(VERSION)
 BUILD   = $(GO) build -trimpath -buildvcs=false
 TOOL    = $(GO) tool -modfile=tools/go.mod
@@ -35,10 +36,13 @@ TOOL    = $(GO) tool -modfile=tools/go.mod
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
+# The third one last: it knows the other two by their SHA-256, for jailctl doctor.
 build: ## the three programs, static, into bin/
 	$(BUILD) -ldflags '-E main.entry $(LDFLAGS)' -o $(OUT)/jailctl ./cmd/jailctl
 	$(BUILD) -ldflags '-E main.entry $(LDFLAGS)' -o $(OUT)/jailhelper ./cmd/jailhelper
-	$(BUILD) -ldflags '$(LDFLAGS)' -o $(OUT)/jailctl-admin ./cmd/jailctl-admin
+	client=$$(sha256sum <$(OUT)/jailctl) && helper=$$(sha256sum <$(OUT)/jailhelper) && \
+	  $(BUILD) -ldflags "$(LDFLAGS) -X jailctl/internal/paths.ClientHash=$${client%% *} \
+	  -X jailctl/internal/paths.HelperHash=$${helper%% *}" -o $(OUT)/jailctl-admin ./cmd/jailctl-admin
 
 install: build ## into PREFIX, SYSCONFDIR and STATEDIR, the helper setuid root
 	@umask 022; for d in $(BINDIR) $(LIBEXECDIR)/jailctl $(SYSCONFDIR)/jailctl $(STATEDIR)/jailctl; do \

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"jailctl/internal/paths"
+	"jailctl/internal/seccomp"
 	"jailctl/proto/jailpb"
 )
 
@@ -63,6 +64,25 @@ func TestPolicyManualNamesEveryField(t *testing.T) {
 func describes(manual string, f protoreflect.FieldDescriptor) bool {
 	term := regexp.MustCompile(`(?m)^\.(It |)(.* )?(Cm |Cm (\w+ , )+)` + string(f.Name()) + `\b`)
 	return term.MatchString(manual)
+}
+
+// The words of promises have the same description there as in `jailctl promises`.
+func TestPolicyManualNamesEveryPromise(t *testing.T) {
+	manual := strings.Join(strings.Fields(read(t, "jailctl-policy.5")), " ")
+	words := seccomp.Words()
+	if len(words) < 10 {
+		t.Fatalf("there are %d promises", len(words))
+	}
+	for _, w := range words {
+		if !strings.Contains(manual, " .It Cm "+w.Name+" "+w.Doc+" .") {
+			t.Errorf("jailctl-policy.5 does not have: .It Cm %s %s", w.Name, w.Doc)
+		}
+	}
+	_, list, _ := strings.Cut(manual, ".Sh PROMISES")
+	list, _, _ = strings.Cut(list, ".El")
+	if n := strings.Count(list, ".It Cm "); n != len(words) {
+		t.Errorf("jailctl-policy.5 has %d promises, and there are %d", n, len(words))
+	}
 }
 
 func TestManualNamesEveryVerbAndOption(t *testing.T) {

@@ -149,13 +149,20 @@ func enter(name, root string) (hint string, err error) {
 	fd, err := safepath.Dir(root)
 	if err == nil {
 		unix.Close(fd)
+	}
+	return barred(name, root, err)
+}
+
+// barred is enter with the result of the helper's own walk to the root.
+func barred(name, root string, err error) (string, error) {
+	var fault *safepath.Fault
+	if err == nil {
 		return "", nil
 	}
-	var fault *safepath.Fault
 	if !errors.As(err, &fault) || fault.Fix == "" {
 		return "no command runs in the jail until this is mended", err
 	}
-	hint = fault.Fix
+	hint := fault.Fix
 	if fault.Path != root && !strings.Contains(fault.Why, "symbolic link") {
 		// Others need what is above as it is: chmod go-w /tmp would break the host.
 		hint = "put the jail where only root can write on the way, for example /srv/jails/" + name

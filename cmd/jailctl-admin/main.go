@@ -40,11 +40,13 @@ type host struct {
 	askHelper func(ipc.Request) ([]ipc.Reply, error)
 	// landlock is the kernel's version of Landlock.
 	landlock func() (int, error)
+	// machine is what doctor looks at.
+	machine machine
 }
 
 func main() {
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, host{
-		root: os.Geteuid() == 0, names: source.System(), groups: source.Memberships, listed: source.Listed, read: safepath.File, askHelper: client.Ask, landlock: confine.Probe,
+		root: os.Geteuid() == 0, names: source.System(), groups: source.Memberships, listed: source.Listed, read: safepath.File, askHelper: client.Ask, landlock: confine.Probe, machine: thisMachine{},
 	}))
 }
 
@@ -128,7 +130,7 @@ func (p *program) command() *cobra.Command {
 	})
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(p.runCommand(), p.listCommand(), p.explainCommand(), p.applyCommand(), p.policyCommand(),
-		p.versionCommand(), p.completionCommand())
+		p.doctorCommand(), p.promisesCommand(), p.versionCommand(), p.completionCommand())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultHelpFlag()
 	for _, c := range root.Commands() {

@@ -49,13 +49,14 @@ func TestScripts(t *testing.T) {
 // bake does what the linker does for an installed jailctl.
 func bake(dir string) {
 	paths.Sysconf, paths.State, paths.Libexec = dir+"/etc", dir+"/var", dir+"/libexec"
+	paths.Bin, paths.HelperHash, paths.ClientHash = dir+"/bin", "4e1f", "c11e"
 	paths.Version = "1.2.3"
 }
 
 // testHost is a machine on which the test's files are root's.
 func testHost(root bool) host {
 	groups := func(source.User) ([]uint32, error) { return []uint32{64001}, nil }
-	return host{root: root, names: testNames{}, groups: groups, listed: testListed, read: readAsRoot, askHelper: testHelper, landlock: testLandlock}
+	return host{root: root, names: testNames{}, groups: groups, listed: testListed, read: readAsRoot, askHelper: testHelper, landlock: testLandlock, machine: sound(os.Getenv("WORK"))}
 }
 
 // testLandlock is the newest version, or that of an older kernel.

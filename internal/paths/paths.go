@@ -11,6 +11,11 @@ var (
 	State = "/var/lib/jailctl"
 	// Libexec is LIBEXECDIR/jailctl, which holds jailhelper and jailctl-admin.
 	Libexec = "/usr/local/libexec/jailctl"
+	// Bin is BINDIR, which holds jailctl.
+	Bin = "/usr/local/bin"
+	// HelperHash and ClientHash are the SHA-256 of the jailhelper and the jailctl
+	// of the same build, in hexadecimal; only jailctl-admin has them.
+	HelperHash, ClientHash string
 	// Version is what `jailctl version` prints.
 	Version = "0.1.0-dev"
 )
