@@ -569,7 +569,7 @@ func (d *doctor) landlocked(release string) {
 		d.cannot(what, err)
 		return
 	}
-	_, missing := confine.Plan(confine.Want{TCP: confine.IfAble, Abstract: confine.IfAble}, abi)
+	_, missing := confine.Plan(source.Want(nil), abi)
 	newer := "boot Linux "
 	switch lsms, err := d.text("/sys/kernel/security/lsm"); {
 	case abi == 0 && err == nil && !strings.Contains(","+lsms+",", ",landlock,"):
@@ -676,7 +676,7 @@ func (d *doctor) settings() {
 	case err != nil:
 		d.cannot(what, err)
 	case strings.HasPrefix(pattern, "|"):
-		d.ok(what, "%s: what crashes in a jail is handed to this program, as root and outside, whatever limits say", pattern)
+		d.ok(what, "%s: a program, which the limit core keeps from being started", pattern)
 	default:
 		d.ok(what, "%s: a file, which the limit core forbids", orDash(pattern))
 	}

@@ -146,7 +146,8 @@ func watch(cmd *client.Cmd, fd int, granted *atomic.Bool) {
 // the one for the other.
 func die(sig syscall.Signal) {
 	// The command may have left a core; one of ours would tell nothing.
-	syscall.Setrlimit(syscall.RLIMIT_CORE, &syscall.Rlimit{})
+	// Not by RLIMIT_CORE, which stops no program that takes dumps (core(5)).
+	syscall.RawSyscall(syscall.SYS_PRCTL, syscall.PR_SET_DUMPABLE, 0, 0)
 	rtSigaction(sig, &sigaction{}, nil)
 	setMask(sigUnblock, 1<<(sig-1))
 	raise(sig)

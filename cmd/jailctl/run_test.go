@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -51,7 +52,7 @@ func TestRunAsTarget(t *testing.T) {
 	for k, v := range map[string]string{
 		"uid": "1 1 1", "gid": "1 1 1", "groups": "", "caps": "00 00 00", "ambient": "0", "nnp": "1",
 		"fds": "0 1 2", "cwd": "/", "umask": "027", "blocked": "", "ignored": "", "timers": "0 0 0",
-		"limit.nofile": "256 256", "limit.cpu": "600 600", "limit.core": "0 0",
+		"limit.nofile": "256 256", "limit.cpu": "600 600", "limit.core": "1 1",
 		"root": fmt.Sprintf("%d:%d", root.Dev, root.Ino),
 		"env":  "PATH=/usr/local/bin:/usr/bin:/bin\nHOME=/usr/sbin\nSHELL=/usr/sbin/nologin\nUSER=daemon\nLOGNAME=daemon\nTERM=vt100\nLC_ALL=C",
 	} {
@@ -559,4 +560,43 @@ func TestManyRuns(t *testing.T) {
 		}
 	}
 	Gone(t, Prefix+"/libexec")
+}
+
+// No dump of a command that crashes, nor of jailctl, which dies of the same signal,
+// is handed to the program that kernel.core_pattern names (core(5)): it would run
+// outside and as root.
+func TestNoCoreDump(t *testing.T) {
+	const setting = "/proc/sys/kernel/core_pattern"
+	old, err := os.ReadFile(setting)
+	if err != nil {
+		t.Fatal(err)
+	}
+	handler, ran := Prefix+"/dumped", Prefix+"/dumped.ran"
+	script := "#!/bin/sh\necho $1 >>" + ran + "\nexec cat >/dev/null\n"
+	if err := errors.Join(os.WriteFile(handler, []byte(script), 0o755), os.WriteFile(setting, []byte("|"+handler+" %e"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.WriteFile(setting, old, 0o644); err != nil {
+			t.Error(err)
+		}
+		os.Remove(ran)
+	})
+	for limits, want := range map[string]string{"": "", "limits { core: 0 }": "", "limits { core: 1000000 }": "probe\n"} {
+		os.Remove(ran)
+		Apply(t, "web", everyone+limits)
+		if r := Jailrun(t, Alice, "web", "/bin/probe", "kill", "11"); r.Signal != syscall.SIGSEGV {
+			t.Fatalf("%+v", r)
+		}
+		var got []byte
+		for range 20 { // the kernel does not wait for the program
+			if got, _ = os.ReadFile(ran); len(got) > 0 {
+				break
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		if string(got) != want {
+			t.Errorf("with %q dumped: %q, want %q", limits, got, want)
+		}
+	}
 }

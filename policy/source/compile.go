@@ -326,10 +326,12 @@ func (c *checker) limits(l *jailpb.Limits, out *jailpb.Compiled) {
 	if l == nil {
 		l = &jailpb.Limits{}
 	}
-	// No core file unless asked for: it would hold what the program had read.
+	// No core dump unless asked for: it would hold what the program had read. 1 is
+	// too little for a file as well, and stops what 0 does not: a kernel.core_pattern
+	// that hands the dump to a program, outside and as root (core(5)).
 	core := l.Core
-	if core == nil {
-		core = proto.Uint64(0)
+	if l.GetCore() == 0 {
+		core = proto.Uint64(1)
 	}
 	for _, limit := range []struct {
 		field    string

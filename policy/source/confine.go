@@ -25,9 +25,9 @@ func Options(m *jailpb.Confine) seccomp.Options {
 	return o
 }
 
-// want is what a confinement asks of Landlock. What the filter refuses as well
+// Want is what a confinement asks of Landlock. What the filter refuses as well
 // does not need it: then a kernel whose Landlock cannot is good enough.
-func want(m *jailpb.Confine) confine.Want {
+func Want(m *jailpb.Confine) confine.Want {
 	w := confine.Want{Abstract: confine.IfAble, TCP: confine.Off, Degrade: m.GetDegrade()}
 	if m != nil && m.Promises != nil && !slices.Contains(strings.Fields(*m.Promises), "proc") {
 		w.Signals = confine.IfAble // kill(2) and its kin are proc
@@ -80,7 +80,7 @@ func (c *checker) confine(m *jailpb.Confine, out *jailpb.Compiled) uint32 {
 	if err != nil {
 		panic("internal error: cannot encode a confinement: " + err.Error())
 	}
-	o, w := Options(m), want(m)
+	o, w := Options(m), Want(m)
 	program, err := seccomp.Compile(o)
 	if err != nil {
 		c.problem(c.at(m, "", 0), "promise less or more", "the filter cannot be made: %v", err)
@@ -136,7 +136,7 @@ func (c *checker) unveils(m *jailpb.Confine) {
 	if len(c.problems) > mistakes {
 		return
 	}
-	for _, conflict := range confine.Conflicts(want(m).Unveil) {
+	for _, conflict := range confine.Conflicts(Want(m).Unveil) {
 		p, above := m.Unveil[conflict.Path], m.Unveil[conflict.Above]
 		c.problem(c.at(p, "access", 0), fmt.Sprintf("unveil what else is needed of %s in place of %s itself", above.Path, above.Path),
 			"%s cannot have less than %s above it (line %d): rights add up", p.Path, above.Path, lines[above.Path])

@@ -108,7 +108,7 @@ func compiledExample(text []byte) *jailpb.Compiled {
 			{Resource: unix.RLIMIT_AS, Value: 4294967296},
 			{Resource: unix.RLIMIT_FSIZE, Value: 1073741824},
 			{Resource: unix.RLIMIT_CPU, Value: 600},
-			{Resource: unix.RLIMIT_CORE, Value: 0},
+			{Resource: unix.RLIMIT_CORE, Value: 1},
 		},
 		Umask:       0o022,
 		WallSeconds: 3600,
@@ -163,7 +163,7 @@ func TestDefaults(t *testing.T) {
 			Gid:   1, GroupName: "daemon",
 		}},
 		Path: "/usr/local/bin:/usr/bin:/bin", WorkingDirectory: "/", Umask: 0o022,
-		Limits:   []*jailpb.CompiledLimit{{Resource: unix.RLIMIT_CORE}},
+		Limits:   []*jailpb.CompiledLimit{{Resource: unix.RLIMIT_CORE, Value: 1}},
 		Confines: []*jailpb.CompiledConfine{plainConfine()},
 		End:      0x6c69616a,
 	}

@@ -571,7 +571,7 @@ func (x *Variable) GetValue() string {
 
 // Limits are the kernel's, setrlimit(2), soft and hard alike; they bind each
 // process (processes: all processes of the target's uid). A limit that is absent
-// stays as the caller has it, core excepted, which is then 0.
+// stays as the caller has it, core excepted.
 type Limits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// RLIMIT_NOFILE: one more than the highest descriptor.
@@ -584,7 +584,8 @@ type Limits struct {
 	FileSize *uint64 `protobuf:"varint,4,opt,name=file_size,json=fileSize,proto3,oneof" json:"file_size,omitempty"`
 	// RLIMIT_CPU, seconds of processor time: SIGKILL when they are used up.
 	CpuSeconds *uint64 `protobuf:"varint,5,opt,name=cpu_seconds,json=cpuSeconds,proto3,oneof" json:"cpu_seconds,omitempty"`
-	// RLIMIT_CORE, bytes. Default 0: no core dumps.
+	// RLIMIT_CORE, bytes. Default 0: no core dumps. Set as 1, which keeps the kernel
+	// from handing one to a program as well, core(5).
 	Core *uint64 `protobuf:"varint,6,opt,name=core,proto3,oneof" json:"core,omitempty"`
 	// Seconds until jailctl ends the command: SIGTERM, and SIGKILL five seconds
 	// later. Kept by the client: a convenience for callers, not a defence.
