@@ -36,13 +36,14 @@ TOOL    = $(GO) tool -modfile=tools/go.mod
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# The third one last: it knows the other two by their SHA-256, for jailctl doctor.
-build: ## the three programs, static, into bin/
+# jailctl-admin after these: it knows the other two by their SHA-256, for jailctl doctor.
+build: ## the programs, static, into bin/
 	$(BUILD) -ldflags '-E main.entry $(LDFLAGS)' -o $(OUT)/jailctl ./cmd/jailctl
 	$(BUILD) -ldflags '-E main.entry $(LDFLAGS)' -o $(OUT)/jailhelper ./cmd/jailhelper
 	client=$$(sha256sum <$(OUT)/jailctl) && helper=$$(sha256sum <$(OUT)/jailhelper) && \
 	  $(BUILD) -ldflags "$(LDFLAGS) -X jailctl/internal/paths.ClientHash=$${client%% *} \
 	  -X jailctl/internal/paths.HelperHash=$${helper%% *}" -o $(OUT)/jailctl-admin ./cmd/jailctl-admin
+	$(BUILD) -o $(OUT)/jailctl-probe ./cmd/jailctl-probe
 
 install: build ## into PREFIX, SYSCONFDIR and STATEDIR, the helper setuid root
 	@umask 022; for d in $(BINDIR) $(LIBEXECDIR)/jailctl $(SYSCONFDIR)/jailctl $(STATEDIR)/jailctl; do \
@@ -57,6 +58,7 @@ install: build ## into PREFIX, SYSCONFDIR and STATEDIR, the helper setuid root
 	  test "$$d" != / || break; d=$$(dirname "$$d"); done
 	install -m 0755 $(OUT)/jailctl $(DESTDIR)$(BINDIR)/jailctl
 	install -m 0755 $(OUT)/jailctl-admin $(DESTDIR)$(LIBEXECDIR)/jailctl/jailctl-admin
+	install -m 0755 $(OUT)/jailctl-probe $(DESTDIR)$(LIBEXECDIR)/jailctl/jailctl-probe
 	install -m 0700 $(OUT)/jailhelper $(HELPER).new
 ifneq ($(HELPER_GROUP),)
 	getent group $(HELPER_GROUP) >/dev/null || { rm -f $(HELPER).new; echo 'install: there is no group $(HELPER_GROUP)' >&2; exit 1; }
