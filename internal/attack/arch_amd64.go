@@ -13,7 +13,7 @@ func int80(nr uint32) int32
 var callsElsewhere = []Attack{
 	{
 		ID: "i386", What: "use the i386 table of system calls: int 0x80",
-		By: bySeccomp, Errno: "SIGSYS", Proof: AsUser, do: func(Given) Outcome {
+		By: BySeccomp, Errno: "SIGSYS", Proof: AsUser, do: func(Given) Outcome {
 			const getpid = 20
 			if r := int80(getpid); int(r) != unix.Getpid() {
 				return held(unix.Errno(-r))
@@ -23,14 +23,14 @@ var callsElsewhere = []Attack{
 	},
 	{
 		ID: "x32", What: "use the x32 table of system calls",
-		By: bySeccomp, Errno: "ENOSYS", Unproven: "needs a kernel with x32", do: func(Given) Outcome {
+		By: BySeccomp, Errno: "ENOSYS", Unproven: "needs a kernel with x32", do: func(Given) Outcome {
 			_, err := sys(0x40000000 | unix.SYS_GETPID)
 			return done(err, "got its pid by it")
 		},
 	},
 	{
 		ID: "modify-ldt", What: "use segments of one's own: modify_ldt",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(Given) Outcome {
 			var b [64]byte
 			_, err := sys(unix.SYS_MODIFY_LDT, 0, uintptr(unsafe.Pointer(&b)), 64)
 			return passed(err)
@@ -38,7 +38,7 @@ var callsElsewhere = []Attack{
 	},
 	{
 		ID: "io-ports", What: "reach the machine's ports: iopl, ioperm",
-		By: bySeccomp, Errno: "EPERM", Unproven: "needs a kernel with iopl", do: func(Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Unproven: "needs a kernel with iopl", do: func(Given) Outcome {
 			if err := unix.Iopl(3); err == nil {
 				return escaped("can")
 			}

@@ -12,7 +12,7 @@ const noWait = 0o4000 // IPC_NOWAIT
 var ipc = []Attack{
 	{
 		ID: "shm", What: "read shared memory of a process outside (System V)",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
 			b, err := unix.SysvShmAttach(g.number("shm"), 0, unix.SHM_RDONLY)
 			if err != nil {
 				return held(err)
@@ -22,7 +22,7 @@ var ipc = []Attack{
 	},
 	{
 		ID: "shm-list", What: "list all shared memory of the machine",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(Given) Outcome {
 			var info [16]uint64
 			_, err := sys(unix.SYS_SHMCTL, 0, 14, uintptr(unsafe.Pointer(&info))) // SHM_INFO
 			return done(err, "listed")
@@ -30,7 +30,7 @@ var ipc = []Attack{
 	},
 	{
 		ID: "shm-make", What: "make shared memory that somebody outside can attach",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(Given) Outcome {
 			id, err := unix.SysvShmGet(unix.IPC_PRIVATE, 4096, 0o600)
 			if err == nil {
 				unix.SysvShmCtl(id, unix.IPC_RMID, nil)
@@ -40,7 +40,7 @@ var ipc = []Attack{
 	},
 	{
 		ID: "msg", What: "take a message from a queue outside (System V)",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
 			var m struct {
 				kind int
 				text [64]byte
@@ -54,7 +54,7 @@ var ipc = []Attack{
 	},
 	{
 		ID: "msg-send", What: "send a message to a queue outside (System V)",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
 			m := struct{ kind int }{2}
 			_, err := sys(unix.SYS_MSGSND, uintptr(g.number("msg")), uintptr(unsafe.Pointer(&m)), 0, noWait)
 			return done(err, "sent")
@@ -62,7 +62,7 @@ var ipc = []Attack{
 	},
 	{
 		ID: "sem", What: "change a semaphore outside (System V)",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
 			op := struct{ num, op, flg int16 }{0, 1, noWait}
 			_, err := sys(unix.SYS_SEMTIMEDOP, uintptr(g.number("sem")), uintptr(unsafe.Pointer(&op)), 1, 0)
 			return done(err, "changed")
@@ -70,14 +70,14 @@ var ipc = []Attack{
 	},
 	{
 		ID: "mqueue", What: "open a POSIX queue outside",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
 			_, err := openQueue(g["mq"], unix.O_RDWR|unix.O_NONBLOCK)
 			return done(err, "opened it")
 		},
 	},
 	{
 		ID: "key", What: "read a key that the user put into the keyring outside",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
 			id, err := unix.KeyctlSearch(unix.KEY_SPEC_USER_KEYRING, "user", g["key"], 0)
 			if err != nil {
 				return held(err)
@@ -91,14 +91,14 @@ var ipc = []Attack{
 	},
 	{
 		ID: "key-request", What: "have a key looked for, by the kernel and its program",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
 			_, err := unix.RequestKey("user", g["key"]+"-none", "", 0)
 			return passed(err, unix.ENOKEY, unix.ENOENT) // there is none; there is no program
 		},
 	},
 	{
 		ID: "key-add", What: "leave a key for somebody outside",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
 			id, err := unix.AddKey("user", g["key"]+"-added", []byte("x"), unix.KEY_SPEC_USER_KEYRING)
 			if err == nil {
 				unix.KeyctlInt(unix.KEYCTL_UNLINK, id, unix.KEY_SPEC_USER_KEYRING, 0, 0)

@@ -11,7 +11,7 @@ import (
 var state = []Attack{
 	{
 		ID: "root-again", What: "become root again",
-		By: byDrop, Errno: "EPERM", Proof: AsRoot, do: func(Given) Outcome {
+		By: ByDrop, Errno: "EPERM", Proof: AsRoot, do: func(Given) Outcome {
 			for _, f := range []func() error{
 				func() error { return unix.Setresuid(-1, 0, -1) },
 				func() error { return unix.Setreuid(-1, 0) },
@@ -32,7 +32,7 @@ var state = []Attack{
 	},
 	{
 		ID: "groups-kept", What: "find a group that the caller or root is in",
-		By: byDrop, Errno: "none", Proof: AsRoot, do: func(Given) Outcome {
+		By: ByDrop, Errno: "none", Proof: AsRoot, do: func(Given) Outcome {
 			groups, err := unix.Getgroups()
 			if err != nil {
 				return held(err)
@@ -45,13 +45,13 @@ var state = []Attack{
 	},
 	{
 		ID: "groups-set", What: "join a group",
-		By: byDrop, Errno: "EPERM", Proof: AsRoot, do: func(Given) Outcome {
+		By: ByDrop, Errno: "EPERM", Proof: AsRoot, do: func(Given) Outcome {
 			return done(unix.Setgroups([]int{0}), "is in group 0")
 		},
 	},
 	{
 		ID: "capabilities-kept", What: "find a capability in any set",
-		By: byDrop, Errno: "none", Proof: AsRoot, do: func(Given) Outcome {
+		By: ByDrop, Errno: "none", Proof: AsRoot, do: func(Given) Outcome {
 			header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 			var sets [2]unix.CapUserData
 			if err := unix.Capget(&header, &sets[0]); err != nil {
@@ -67,7 +67,7 @@ var state = []Attack{
 	},
 	{
 		ID: "no-new-privs-off", What: "find no_new_privs off",
-		By: byNoNewPrivs, Errno: "on", Proof: AsUser, do: func(Given) Outcome {
+		By: ByNoNewPrivs, Errno: "on", Proof: AsUser, do: func(Given) Outcome {
 			on, err := unix.PrctlRetInt(unix.PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0)
 			if err != nil {
 				return held(err)
@@ -80,7 +80,7 @@ var state = []Attack{
 	},
 	{
 		ID: "filter-off", What: "find no system call filter",
-		By: bySeccomp, Errno: "on", Proof: AsUser, do: func(Given) Outcome {
+		By: BySeccomp, Errno: "on", Proof: AsUser, do: func(Given) Outcome {
 			mode, err := unix.PrctlRetInt(unix.PR_GET_SECCOMP, 0, 0, 0, 0)
 			if err != nil {
 				return held(err)
@@ -93,13 +93,13 @@ var state = []Attack{
 	},
 	{
 		ID: "setuid-file", What: "run a program in the jail that is setuid root",
-		By: byNoNewPrivs, Errno: "ordinary", Proof: AsUser, do: func(g Given) Outcome {
+		By: ByNoNewPrivs, Errno: "ordinary", Proof: AsUser, do: func(g Given) Outcome {
 			return held(unix.Exec(g["setuid"], []string{"jailctl-probe", "am-i-root"}, nil))
 		},
 	},
 	{
 		ID: "core-dump", What: "be allowed a core dump, which the host's rules take outside",
-		By: byLimits, Errno: "0", Proof: AsUser, do: func(Given) Outcome {
+		By: ByLimits, Errno: "0", Proof: AsUser, do: func(Given) Outcome {
 			var l unix.Rlimit
 			if err := unix.Getrlimit(unix.RLIMIT_CORE, &l); err != nil {
 				return held(err)
@@ -112,7 +112,7 @@ var state = []Attack{
 	},
 	{
 		ID: "hard-limit", What: "raise a hard limit",
-		By: byDrop, Errno: "EPERM", Unproven: "needs CAP_SYS_RESOURCE, which root in a container has not", do: func(Given) Outcome {
+		By: ByDrop, Errno: "EPERM", Unproven: "needs CAP_SYS_RESOURCE, which root in a container has not", do: func(Given) Outcome {
 			var l unix.Rlimit
 			if err := unix.Prlimit(0, unix.RLIMIT_NOFILE, nil, &l); err != nil {
 				return held(err)
@@ -123,7 +123,7 @@ var state = []Attack{
 	},
 	{
 		ID: "environment", What: "find a variable of the caller's that no policy names",
-		By: byClean, Errno: "unset", Start: PassVariable, Proof: AsUser, do: func(g Given) Outcome {
+		By: ByClean, Errno: "unset", Start: PassVariable, Proof: AsUser, do: func(g Given) Outcome {
 			if v, ok := unix.Getenv("JAILCTL_ATTACK"); ok {
 				return g.secret([]byte(v), "found it")
 			}
@@ -132,7 +132,7 @@ var state = []Attack{
 	},
 	{
 		ID: "signals-blocked", What: "find signals blocked or ignored",
-		By: byClean, Errno: "default", Start: BlockSignals, Proof: AsUser, do: func(Given) Outcome {
+		By: ByClean, Errno: "default", Start: BlockSignals, Proof: AsUser, do: func(Given) Outcome {
 			var blocked unix.Sigset_t
 			if err := unix.PthreadSigmask(unix.SIG_BLOCK, nil, &blocked); err != nil {
 				return held(err)
@@ -211,7 +211,7 @@ var privileges = append([]Attack{
 	})),
 	{
 		ID: "file-capability", What: "give a file capabilities, for people outside",
-		By: byDrop, Errno: "EPERM", Proof: AsRoot, do: func(g Given) Outcome {
+		By: ByDrop, Errno: "EPERM", Proof: AsRoot, do: func(g Given) Outcome {
 			name := g["dir"] + "/capable"
 			if err := touch(name); err != nil {
 				return held(err)
@@ -272,7 +272,7 @@ func setID(call string, make func(name string, mode uint32) error) Attack {
 	}
 	return Attack{
 		ID: "set-id-" + call, What: "leave a set-id file for people outside: " + call,
-		By: bySeccomp, Errno: errno, Proof: AsUser, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: errno, Proof: AsUser, do: func(g Given) Outcome {
 			name := g["dir"] + "/set-id-" + call
 			err := make(name, mode)
 			if err == errMade {

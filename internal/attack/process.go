@@ -15,13 +15,13 @@ var memory [64]byte
 var processes = []Attack{
 	{
 		ID: "ptrace", What: "trace a process outside",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
 			return done(unix.PtraceAttach(g.number("victim")), "attached")
 		},
 	},
 	{
 		ID: "process-vm-read", What: "read a process's memory",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
 			b := make([]byte, len(memory))
 			local := []unix.Iovec{{Base: &b[0]}}
 			local[0].SetLen(len(b))
@@ -34,7 +34,7 @@ var processes = []Attack{
 	},
 	{
 		ID: "process-vm-write", What: "write into a process's memory",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
 			local := []unix.Iovec{{Base: &memory[0]}}
 			local[0].SetLen(1)
 			remote := []unix.RemoteIovec{{Base: uintptr(unsafe.Pointer(&memory)), Len: 1}}
@@ -44,7 +44,7 @@ var processes = []Attack{
 	},
 	{
 		ID: "process-madvise", What: "have another process's memory paged out",
-		By: bySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(g Given) Outcome {
 			fd, err := unix.PidfdOpen(g.number("victim"), 0)
 			if err != nil {
 				return held(err)
@@ -57,7 +57,7 @@ var processes = []Attack{
 	},
 	{
 		ID: "process-mrelease", What: "have the memory of a dying process taken away",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
 			fd, err := unix.PidfdOpen(g.number("victim"), 0)
 			if err != nil {
 				return held(err)
@@ -68,7 +68,7 @@ var processes = []Attack{
 	},
 	{
 		ID: "pidfd-getfd", What: "take a descriptor out of another process",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
 			fd, err := unix.PidfdOpen(g.number("victim"), 0)
 			if err != nil {
 				return held(err)
@@ -79,14 +79,14 @@ var processes = []Attack{
 	},
 	{
 		ID: "kcmp", What: "compare kernel objects with another process's",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
 			_, err := sys(unix.SYS_KCMP, uintptr(unix.Getpid()), uintptr(g.number("victim")), 1, 0, 0) // KCMP_VM
 			return done(err, "compared memories")
 		},
 	},
 	{
 		ID: "get-robust-list", What: "learn an address of another process",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
 			var head, size uintptr
 			_, err := sys(unix.SYS_GET_ROBUST_LIST, uintptr(g.number("victim")), uintptr(unsafe.Pointer(&head)), uintptr(unsafe.Pointer(&size)))
 			return done(err, "learned it")
@@ -94,7 +94,7 @@ var processes = []Attack{
 	},
 	{
 		ID: "move-pages", What: "learn where another process's memory lies",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
 			page, status := uintptr(unsafe.Pointer(&memory)), int32(0)
 			_, err := sys(unix.SYS_MOVE_PAGES, uintptr(g.number("victim")), 1, uintptr(unsafe.Pointer(&page)), 0, uintptr(unsafe.Pointer(&status)), 0)
 			return done(err, "learned it")
@@ -102,7 +102,7 @@ var processes = []Attack{
 	},
 	{
 		ID: "migrate-pages", What: "move another process's memory to another node",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
 			node := uint64(1)
 			_, err := sys(unix.SYS_MIGRATE_PAGES, uintptr(g.number("victim")), 64, uintptr(unsafe.Pointer(&node)), uintptr(unsafe.Pointer(&node)))
 			return done(err, "could have: from node 0 to node 0")
@@ -110,7 +110,7 @@ var processes = []Attack{
 	},
 	{
 		ID: "perf-other", What: "count events in another process",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome { return perf(g.number("victim")) },
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome { return perf(g.number("victim")) },
 	},
 	signal("kill", "kill(2)", func(pid int) error { return unix.Kill(pid, unix.SIGKILL) }),
 	signal("kill-group", "kill(2) of its process group", func(pid int) error { return unix.Kill(-pid, unix.SIGKILL) }),
@@ -138,7 +138,7 @@ var processes = []Attack{
 	}),
 	{
 		ID: "sigio", What: "have the kernel send it a signal: F_SETOWN, F_SETSIG, O_ASYNC",
-		By: byLandlock, Errno: "alive", Proof: AsUser, do: func(g Given) Outcome {
+		By: ByLandlock, Errno: "alive", Proof: AsUser, do: func(g Given) Outcome {
 			var p [2]int
 			if err := unix.Pipe(p[:]); err != nil {
 				return held(err)
@@ -158,13 +158,13 @@ var processes = []Attack{
 	},
 	{
 		ID: "prlimit", What: "set a limit of another process",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
 			return done(unix.Prlimit(g.number("victim"), unix.RLIMIT_CORE, &unix.Rlimit{}, nil), "set one")
 		},
 	},
 	{
 		ID: "affinity", What: "choose the processors of another process",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
 			var set unix.CPUSet
 			if err := unix.SchedGetaffinity(0, &set); err != nil {
 				return held(err)
@@ -174,7 +174,7 @@ var processes = []Attack{
 	},
 	{
 		ID: "scheduler", What: "choose the scheduling of another process",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
 			var param int32
 			_, err := sys(unix.SYS_SCHED_SETSCHEDULER, uintptr(g.number("victim")), unix.SCHED_BATCH, uintptr(unsafe.Pointer(&param)))
 			return done(err, "chose")
@@ -182,7 +182,7 @@ var processes = []Attack{
 	},
 	{
 		ID: "scheduler-param", What: "the same: sched_setparam",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
 			var param int32
 			_, err := sys(unix.SYS_SCHED_SETPARAM, uintptr(g.number("victim")), uintptr(unsafe.Pointer(&param)))
 			return done(err, "chose")
@@ -190,39 +190,39 @@ var processes = []Attack{
 	},
 	{
 		ID: "scheduler-attr", What: "the same: sched_setattr",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
 			return done(unix.SchedSetAttr(g.number("victim"), &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_BATCH}, 0), "chose")
 		},
 	},
 	{
 		ID: "priority", What: "slow another process down",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
 			return done(unix.Setpriority(unix.PRIO_PROCESS, g.number("victim"), 5), "did")
 		},
 	},
 	{
 		ID: "priority-group", What: "slow a process group down",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
 			return done(unix.Setpriority(unix.PRIO_PGRP, g.number("victim"), 5), "did")
 		},
 	},
 	{
 		ID: "priority-user", What: "slow all processes of a user down",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(Given) Outcome {
 			return done(unix.Setpriority(unix.PRIO_USER, unix.Getuid(), 0), "could have: by 0")
 		},
 	},
 	{
 		ID: "ioprio", What: "choose another process's input and output priority",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome { return ioprio(1, g.number("victim")) },
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome { return ioprio(1, g.number("victim")) },
 	},
 	{
 		ID: "ioprio-group", What: "the same for a process group",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome { return ioprio(2, g.number("victim")) },
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome { return ioprio(2, g.number("victim")) },
 	},
 	{
 		ID: "core-scheduling", What: "share another process's core scheduling cookie",
-		By: bySeccomp, Errno: "EPERM", Unproven: "needs a kernel with core scheduling, and threads of a core",
+		By: BySeccomp, Errno: "EPERM", Unproven: "needs a kernel with core scheduling, and threads of a core",
 		do: func(g Given) Outcome {
 			return done(unix.Prctl(62, 2, uintptr(g.number("victim")), 0, 0), "shares it") // PR_SCHED_CORE, SHARE_TO
 		},
@@ -243,7 +243,7 @@ var queued = [32]int32{0: int32(unix.SIGKILL), 2: -1}
 func signal(id, by string, send func(pid int) error) Attack {
 	return Attack{
 		ID: id, What: "kill a process outside by " + by,
-		By: byLandlock, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
+		By: ByLandlock, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
 			pid := g.number("victim")
 			if pid < 2 {
 				return na("no victim")

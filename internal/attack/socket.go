@@ -10,15 +10,15 @@ import (
 var terminal = []Attack{
 	{
 		ID: "tiocsti", What: "type into the caller's terminal: TIOCSTI",
-		By: bySeccomp, Errno: "EPERM", Start: StdinTerminal, Proof: AsUser, do: func(Given) Outcome { return typeInto(unix.TIOCSTI) },
+		By: BySeccomp, Errno: "EPERM", Start: StdinTerminal, Proof: AsUser, do: func(Given) Outcome { return typeInto(unix.TIOCSTI) },
 	},
 	{
 		ID: "tiocsti-high", What: "the same with bits set that the kernel ignores",
-		By: bySeccomp, Errno: "EPERM", Start: StdinTerminal, Proof: AsUser, do: func(Given) Outcome { return typeInto(unix.TIOCSTI | 1<<32) },
+		By: BySeccomp, Errno: "EPERM", Start: StdinTerminal, Proof: AsUser, do: func(Given) Outcome { return typeInto(unix.TIOCSTI | 1<<32) },
 	},
 	{
 		ID: "tioclinux", What: "paste into the console: TIOCLINUX",
-		By: bySeccomp, Errno: "EPERM", Start: StdinTerminal, Proof: AsUser, do: func(Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Start: StdinTerminal, Proof: AsUser, do: func(Given) Outcome {
 			selection := [2]byte{3}
 			_, err := sys(unix.SYS_IOCTL, 0, 0x541c, uintptr(unsafe.Pointer(&selection)))
 			return passed(err, unix.ENOTTY) // came to the driver, which is no console's
@@ -26,7 +26,7 @@ var terminal = []Attack{
 	},
 	{
 		ID: "tiocsetd", What: "put another driver into the terminal: TIOCSETD",
-		By: bySeccomp, Errno: "EPERM", Start: StdinTerminal, Proof: AsUser, do: func(Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Start: StdinTerminal, Proof: AsUser, do: func(Given) Outcome {
 			var usual int32
 			_, err := sys(unix.SYS_IOCTL, 0, unix.TIOCSETD, uintptr(unsafe.Pointer(&usual)))
 			return done(err, "could have: put the usual one")
@@ -44,15 +44,15 @@ func typeInto(request uintptr) Outcome {
 var sockets = []Attack{
 	{
 		ID: "tcp-connect", What: "connect to a TCP server",
-		By: bySockets, Errno: "EACCES", Proof: AsUser, Opened: Network, do: func(g Given) Outcome { return g.connect(unix.IPPROTO_TCP) },
+		By: BySockets, Errno: "EACCES", Proof: AsUser, Opened: Network, do: func(g Given) Outcome { return g.connect(unix.IPPROTO_TCP) },
 	},
 	{
 		ID: "mptcp-connect", What: "connect to a TCP server by MPTCP",
-		By: bySockets, Errno: "EACCES", Proof: AsUser, do: func(g Given) Outcome { return g.connect(unix.IPPROTO_MPTCP) },
+		By: BySockets, Errno: "EACCES", Proof: AsUser, do: func(g Given) Outcome { return g.connect(unix.IPPROTO_MPTCP) },
 	},
 	{
 		ID: "tcp-fastopen", What: "connect to a TCP server without connect(2): MSG_FASTOPEN",
-		By: bySockets, Errno: "EACCES", Proof: AsUser, Opened: Network, do: func(g Given) Outcome {
+		By: BySockets, Errno: "EACCES", Proof: AsUser, Opened: Network, do: func(g Given) Outcome {
 			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 			if err != nil {
 				return held(err)
@@ -65,7 +65,7 @@ var sockets = []Attack{
 	},
 	{
 		ID: "tcp-fastopen-sendmsg", What: "the same by sendmsg",
-		By: bySockets, Errno: "EACCES", Proof: AsUser, Opened: Network, do: func(g Given) Outcome {
+		By: BySockets, Errno: "EACCES", Proof: AsUser, Opened: Network, do: func(g Given) Outcome {
 			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 			if err != nil {
 				return held(err)
@@ -78,7 +78,7 @@ var sockets = []Attack{
 	},
 	{
 		ID: "tcp-fastopen-connect", What: "the same by connect, which then waits for the first write: TCP_FASTOPEN_CONNECT",
-		By: bySockets, Errno: "EACCES", Proof: AsUser, Opened: Network, do: func(g Given) Outcome {
+		By: BySockets, Errno: "EACCES", Proof: AsUser, Opened: Network, do: func(g Given) Outcome {
 			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 			if err != nil {
 				return held(err)
@@ -97,7 +97,7 @@ var sockets = []Attack{
 	},
 	{
 		ID: "tcp-bind", What: "take a TCP port",
-		By: bySockets, Errno: "EACCES", Proof: AsUser, Opened: Network, do: func(Given) Outcome {
+		By: BySockets, Errno: "EACCES", Proof: AsUser, Opened: Network, do: func(Given) Outcome {
 			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 			if err != nil {
 				return held(err)
@@ -110,7 +110,7 @@ var sockets = []Attack{
 	},
 	{
 		ID: "tcp-listen", What: "take a TCP port by listen(2) alone",
-		By: bySockets, Errno: "EACCES", Proof: AsUser, Opened: Network, do: func(Given) Outcome {
+		By: BySockets, Errno: "EACCES", Proof: AsUser, Opened: Network, do: func(Given) Outcome {
 			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 			if err != nil {
 				return held(err)
@@ -120,7 +120,7 @@ var sockets = []Attack{
 	},
 	{
 		ID: "tcp6-bind", What: "take a TCP port of IPv6",
-		By: bySockets, Errno: "EACCES", Proof: AsUser, Opened: Network, do: func(Given) Outcome {
+		By: BySockets, Errno: "EACCES", Proof: AsUser, Opened: Network, do: func(Given) Outcome {
 			fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM, 0)
 			if err != nil {
 				return held(err)
@@ -130,7 +130,7 @@ var sockets = []Attack{
 	},
 	{
 		ID: "udp-connect", What: "ask a UDP server, by connect",
-		By: bySockets, Errno: "EACCES", Proof: AsUser, Opened: Network, do: func(g Given) Outcome {
+		By: BySockets, Errno: "EACCES", Proof: AsUser, Opened: Network, do: func(g Given) Outcome {
 			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
 			if err != nil {
 				return held(err)
@@ -146,7 +146,7 @@ var sockets = []Attack{
 	},
 	{
 		ID: "udp-sendto", What: "ask a UDP server, by sendto",
-		By: bySockets, Errno: "EACCES", Proof: AsUser, Opened: Network, do: func(g Given) Outcome {
+		By: BySockets, Errno: "EACCES", Proof: AsUser, Opened: Network, do: func(g Given) Outcome {
 			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
 			if err != nil {
 				return held(err)
@@ -168,7 +168,7 @@ var sockets = []Attack{
 		socket("alg", "a socket into the kernel's cryptography", Nowhere, unix.AF_ALG, unix.SOCK_SEQPACKET, 0)),
 	{
 		ID: "families", What: "have a socket of any other family",
-		By: bySockets, Errno: "EACCES", Proof: AsUser, do: func(Given) Outcome {
+		By: BySockets, Errno: "EACCES", Proof: AsUser, do: func(Given) Outcome {
 			err := error(unix.EAFNOSUPPORT)
 			for family := range 64 {
 				if family == unix.AF_UNIX || family == unix.AF_INET || family == unix.AF_INET6 {
@@ -197,19 +197,19 @@ var sockets = []Attack{
 	local("unix-datagram", "have a Unix datagram socket", unix.SOCK_DGRAM),
 	{
 		ID: "abstract-fd", What: "receive a directory from an abstract Unix socket outside",
-		By: bySockets, Errno: "EACCES", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySockets, Errno: "EACCES", Proof: AsUser, do: func(g Given) Outcome {
 			return g.fetch("@"+g["abstract"], openDirectory)
 		},
 	},
 	{
 		ID: "abstract-file", What: "receive an open file from an abstract Unix socket outside",
-		By: bySockets, Errno: "EACCES", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySockets, Errno: "EACCES", Proof: AsUser, do: func(g Given) Outcome {
 			return g.fetch("@"+g["abstract"], openFile)
 		},
 	},
 	{
 		ID: "abstract-datagram", What: "send to an abstract Unix socket outside",
-		By: bySockets, Errno: "EACCES", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySockets, Errno: "EACCES", Proof: AsUser, do: func(g Given) Outcome {
 			fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0)
 			if err != nil {
 				return held(err)
@@ -219,7 +219,7 @@ var sockets = []Attack{
 	},
 	{
 		ID: "pair-renamed", What: "connect a socket of a datagram pair to an abstract socket outside",
-		By: bySockets, Errno: "EACCES", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySockets, Errno: "EACCES", Proof: AsUser, do: func(g Given) Outcome {
 			pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM, 0)
 			if err != nil {
 				return held(err)
@@ -233,31 +233,31 @@ var sockets = []Attack{
 	},
 	{
 		ID: "socket-file-fd", What: "receive a directory from a socket file that an accomplice put into the jail",
-		By: bySockets, Errno: "EACCES", Proof: AsUser, do: func(g Given) Outcome {
+		By: BySockets, Errno: "EACCES", Proof: AsUser, do: func(g Given) Outcome {
 			return g.fetch(g["dir"]+"/outside", openDirectory)
 		},
 	},
 	{
 		ID: "socket-file-file", What: "receive an open file from a socket file that an accomplice put into the jail",
-		By: bySockets, Errno: "EACCES", Proof: AsUser, Opened: LocalSockets, do: func(g Given) Outcome {
+		By: BySockets, Errno: "EACCES", Proof: AsUser, Opened: LocalSockets, do: func(g Given) Outcome {
 			return g.fetch(g["dir"]+"/outside", openFile)
 		},
 	},
 	{
 		ID: "connected-to", What: "receive a directory from an accomplice who connects to a socket file of the jail's",
-		By: bySockets, Errno: "EACCES", Start: ConnectInside, Proof: AsUser, do: func(g Given) Outcome {
+		By: BySockets, Errno: "EACCES", Start: ConnectInside, Proof: AsUser, do: func(g Given) Outcome {
 			return g.serve(g["dir"]+"/inside", openDirectory)
 		},
 	},
 	{
 		ID: "connected-to-file", What: "receive an open file from an accomplice who connects to a socket file of the jail's",
-		By: bySockets, Errno: "EACCES", Start: ConnectInside, Proof: AsUser, Opened: LocalSockets, do: func(g Given) Outcome {
+		By: BySockets, Errno: "EACCES", Start: ConnectInside, Proof: AsUser, Opened: LocalSockets, do: func(g Given) Outcome {
 			return g.serve(g["dir"]+"/inside", openFile)
 		},
 	},
 	{
 		ID: "abstract-connected-to", What: "receive a directory from an accomplice who connects to an abstract socket",
-		By: bySockets, Errno: "EACCES", Start: ConnectAbstract, Proof: AsUser, do: func(g Given) Outcome {
+		By: BySockets, Errno: "EACCES", Start: ConnectAbstract, Proof: AsUser, do: func(g Given) Outcome {
 			return g.serve("@"+g["inside"], openDirectory)
 		},
 	},
@@ -267,7 +267,7 @@ var sockets = []Attack{
 func socket(id, what string, p Proof, family, kind, protocol int) Attack {
 	return Attack{
 		ID: id, What: "have " + what,
-		By: bySockets, Errno: "EACCES", Proof: p, do: func(Given) Outcome {
+		By: BySockets, Errno: "EACCES", Proof: p, do: func(Given) Outcome {
 			_, err := unix.Socket(family, kind, protocol)
 			return done(err, "has it")
 		},
@@ -277,7 +277,7 @@ func socket(id, what string, p Proof, family, kind, protocol int) Attack {
 func local(id, what string, kind int) Attack {
 	return Attack{
 		ID: id, What: what,
-		By: bySockets, Errno: "EACCES", Proof: AsUser, Opened: LocalSockets, do: func(Given) Outcome {
+		By: BySockets, Errno: "EACCES", Proof: AsUser, Opened: LocalSockets, do: func(Given) Outcome {
 			_, err := unix.Socket(unix.AF_UNIX, kind, 0)
 			return done(err, "has it")
 		},

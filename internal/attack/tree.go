@@ -11,7 +11,7 @@ import (
 var tree = []Attack{
 	{
 		ID: "dotdot", What: "name a file outside by .. and by an absolute path",
-		By: byChroot, Errno: "ENOENT", Proof: NoJail, do: func(g Given) Outcome {
+		By: ByChroot, Errno: "ENOENT", Proof: NoJail, do: func(g Given) Outcome {
 			if o := g.read(unix.AT_FDCWD, g["canary"]); o.Verdict == Escaped {
 				return o
 			}
@@ -20,7 +20,7 @@ var tree = []Attack{
 	},
 	{
 		ID: "symlink-up", What: "make a symbolic link that leads outside, and follow it",
-		By: byChroot, Errno: "ENOENT", Proof: NoJail, do: func(g Given) Outcome {
+		By: ByChroot, Errno: "ENOENT", Proof: NoJail, do: func(g Given) Outcome {
 			if err := unix.Symlink(out+g["canary"], g["dir"]+"/up"); err != nil {
 				return held(err)
 			}
@@ -29,13 +29,13 @@ var tree = []Attack{
 	},
 	{
 		ID: "cwd-outside", What: "go up from a working directory that was left outside",
-		By: byChroot, Errno: "ENOENT", Start: StandOutside, Proof: AsUser, do: func(g Given) Outcome {
+		By: ByChroot, Errno: "ENOENT", Start: StandOutside, Proof: AsUser, do: func(g Given) Outcome {
 			return g.read(unix.AT_FDCWD, out+g["canary"])
 		},
 	},
 	{
 		ID: "double-chroot", What: "chroot into a directory below and go up from above it",
-		By: bySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(g Given) Outcome {
 			if err := unix.Chroot(g["dir"]); err != nil {
 				return held(err)
 			}
@@ -44,7 +44,7 @@ var tree = []Attack{
 	},
 	{
 		ID: "double-chroot-fd", What: "the same by a directory that was opened before",
-		By: bySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(g Given) Outcome {
 			fd, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY, 0)
 			if err != nil {
 				return held(err)
@@ -63,7 +63,7 @@ var tree = []Attack{
 	},
 	{
 		ID: "directory-moved-out", What: "read from a directory that an accomplice moves out of the jail",
-		By: byLandlock, Errno: "EACCES", Start: MoveDirectory, Proof: AsUser, do: func(g Given) Outcome {
+		By: ByLandlock, Errno: "EACCES", Start: MoveDirectory, Proof: AsUser, do: func(g Given) Outcome {
 			if err := movedOut(g); err != nil {
 				return held(err)
 			}
@@ -83,7 +83,7 @@ var tree = []Attack{
 	},
 	{
 		ID: "dirfd-inherited", What: "open files through a directory descriptor that the caller left open",
-		By: byClosed, Errno: "EBADF", Start: InheritDir, Proof: AsUser, do: func(g Given) Outcome {
+		By: ByClosed, Errno: "EBADF", Start: InheritDir, Proof: AsUser, do: func(g Given) Outcome {
 			o := held(unix.EBADF)
 			for fd := 3; fd < 256; fd++ {
 				if o = g.read(fd, g["canary"][1:]); o.Verdict == Escaped {
@@ -95,7 +95,7 @@ var tree = []Attack{
 	},
 	{
 		ID: "fd-inherited", What: "find any descriptor above 2",
-		By: byClosed, Errno: "EBADF", Start: InheritDir, Proof: AsUser, do: func(Given) Outcome {
+		By: ByClosed, Errno: "EBADF", Start: InheritDir, Proof: AsUser, do: func(Given) Outcome {
 			for fd := range 4096 {
 				if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err == nil && fd > 2 {
 					return escaped("a descriptor above 2 is open")
@@ -106,19 +106,19 @@ var tree = []Attack{
 	},
 	{
 		ID: "stdin-directory", What: "open files through standard input, a directory",
-		By: byVetted, Errno: "refused", Start: StdinDir, Proof: AsUser, do: func(g Given) Outcome { return g.read(0, g["canary"][1:]) },
+		By: ByVetted, Errno: "refused", Start: StdinDir, Proof: AsUser, do: func(g Given) Outcome { return g.read(0, g["canary"][1:]) },
 	},
 	{
 		ID: "stdin-path", What: "open files through standard input, a directory opened with O_PATH",
-		By: byVetted, Errno: "refused", Start: StdinPath, Proof: AsUser, do: func(g Given) Outcome { return g.read(0, g["canary"][1:]) },
+		By: ByVetted, Errno: "refused", Start: StdinPath, Proof: AsUser, do: func(g Given) Outcome { return g.read(0, g["canary"][1:]) },
 	},
 	{
 		ID: "stdin-socket", What: "receive a directory through standard input, a Unix socket",
-		By: byVetted, Errno: "ENOTSOCK", Start: StdinSocket, Proof: AsUser, do: func(g Given) Outcome { return g.receive(0, openDirectory) },
+		By: ByVetted, Errno: "ENOTSOCK", Start: StdinSocket, Proof: AsUser, do: func(g Given) Outcome { return g.receive(0, openDirectory) },
 	},
 	{
 		ID: "handle", What: "open files of the file system by number",
-		By: bySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(g Given) Outcome {
 			handle, _, err := unix.NameToHandleAt(unix.AT_FDCWD, "/", 0)
 			if err != nil {
 				handle = unix.NewFileHandle(1, []byte{2, 0, 0, 0, 0, 0, 0, 0}) // ext4's root
@@ -133,33 +133,33 @@ var tree = []Attack{
 	},
 	{
 		ID: "handle-name", What: "learn a file's number, for opening it so",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(Given) Outcome {
 			_, _, err := unix.NameToHandleAt(unix.AT_FDCWD, "/", 0)
 			return done(err, "learned a file's number")
 		},
 	},
 	{
 		ID: "fanotify", What: "watch files by number, which tells of those outside",
-		By: bySeccomp, Errno: "EPERM", Proof: AsUser, do: func(Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(Given) Outcome {
 			_, err := unix.FanotifyInit(unix.FAN_CLASS_NOTIF|unix.FAN_REPORT_FID, 0)
 			return done(err, "has a queue")
 		},
 	},
 	{
 		ID: "proc", What: "go through /proc/PID/root of a process outside",
-		By: byLandlock, Errno: "ENOENT", Proof: NoJail, do: func(g Given) Outcome {
+		By: ByLandlock, Errno: "ENOENT", Proof: NoJail, do: func(g Given) Outcome {
 			return g.read(unix.AT_FDCWD, "/proc/"+g["victim"]+"/root"+g["canary"])
 		},
 	},
 	{
 		ID: "device-node", What: "make a device node",
-		By: byDrop, Errno: "EACCES", Proof: AsRoot, do: func(g Given) Outcome {
+		By: ByDrop, Errno: "EACCES", Proof: AsRoot, do: func(g Given) Outcome {
 			return done(unix.Mknod(g["dir"]+"/device", unix.S_IFCHR|0o600, int(unix.Mkdev(1, 3))), "made /dev/null")
 		},
 	},
 	{
 		ID: "mount", What: "mount a file system",
-		By: bySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(g Given) Outcome {
 			err := unix.Mount("attack", g["dir"], "tmpfs", 0, "")
 			if err == nil {
 				unix.Unmount(g["dir"], unix.MNT_DETACH)
@@ -169,19 +169,19 @@ var tree = []Attack{
 	},
 	{
 		ID: "mount-remount", What: "take nosuid and the like off a mount",
-		By: bySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(Given) Outcome {
 			return done(unix.MountSetattr(unix.AT_FDCWD, "/", 0, &unix.MountAttr{}), "could have")
 		},
 	},
 	{
 		ID: "umount", What: "unmount what is mounted over something",
-		By: bySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(g Given) Outcome {
 			return passed(unix.Unmount(g["dir"], unix.MNT_DETACH), unix.EINVAL) // not a mount
 		},
 	},
 	{
 		ID: "fsopen", What: "mount a file system by the newer calls",
-		By: bySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(g Given) Outcome {
 			fs, err := unix.Fsopen("tmpfs", unix.FSOPEN_CLOEXEC)
 			if err == nil {
 				err = unix.FsconfigCreate(fs)
@@ -201,34 +201,34 @@ var tree = []Attack{
 	},
 	{
 		ID: "fspick", What: "change a mounted file system by the newer calls",
-		By: bySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(Given) Outcome {
 			_, err := sys(unix.SYS_FSPICK, at, 0, 0)
 			return passed(err, unix.EFAULT)
 		},
 	},
 	{
 		ID: "open-tree", What: "copy a mount, to be moved elsewhere",
-		By: bySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(Given) Outcome {
 			_, err := unix.OpenTree(unix.AT_FDCWD, "/", unix.OPEN_TREE_CLONE)
 			return done(err, "has a copy of a mount")
 		},
 	},
 	{
 		ID: "move-mount", What: "move a mount",
-		By: bySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(Given) Outcome {
 			return passed(unix.MoveMount(unix.AT_FDCWD, "/", unix.AT_FDCWD, "/", 0), unix.EINVAL)
 		},
 	},
 	{
 		ID: "pivot-root", What: "change the root of the mounts",
-		By: bySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(Given) Outcome {
 			_, err := sys(unix.SYS_PIVOT_ROOT, 0, 0)
 			return passed(err, unix.EFAULT)
 		},
 	},
 	{
 		ID: "statmount", What: "learn what is mounted outside",
-		By: bySeccomp, Errno: "EPERM", Proof: NoJail, do: func(Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: NoJail, do: func(Given) Outcome {
 			req := struct {
 				size, spare uint32
 				id, param   uint64
@@ -243,25 +243,25 @@ var tree = []Attack{
 	},
 	{
 		ID: "setns-self", What: "join one's own mount namespace, whose root is the machine's",
-		By: bySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(g Given) Outcome {
 			return g.join(unix.Getpid())
 		},
 	},
 	{
 		ID: "setns-other", What: "join the mount namespace of a process outside",
-		By: bySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(g Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(g Given) Outcome {
 			return g.join(g.number("victim"))
 		},
 	},
 	{
 		ID: "unshare-mount", What: "have a mount namespace of one's own",
-		By: bySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(Given) Outcome {
 			return done(unix.Unshare(unix.CLONE_NEWNS), "has one")
 		},
 	},
 	{
 		ID: "userns-unshare", What: "be root in a user namespace: unshare",
-		By: bySeccomp, Errno: "EPERM", Proof: NoJail, do: func(Given) Outcome {
+		By: BySeccomp, Errno: "EPERM", Proof: NoJail, do: func(Given) Outcome {
 			return inChild(func() error {
 				_, err := sys(unix.SYS_UNSHARE, unix.CLONE_NEWUSER)
 				return err
@@ -270,11 +270,11 @@ var tree = []Attack{
 	},
 	{
 		ID: "userns-clone", What: "be root in a user namespace: clone",
-		By: bySeccomp, Errno: "EPERM", Proof: NoJail, do: func(Given) Outcome { return newChild(unix.CLONE_NEWUSER) },
+		By: BySeccomp, Errno: "EPERM", Proof: NoJail, do: func(Given) Outcome { return newChild(unix.CLONE_NEWUSER) },
 	},
 	{
 		ID: "userns-clone3", What: "be root in a user namespace: clone3",
-		By: bySeccomp, Errno: "ENOSYS", Proof: NoJail, do: func(Given) Outcome {
+		By: BySeccomp, Errno: "ENOSYS", Proof: NoJail, do: func(Given) Outcome {
 			args := [8]uint64{0: unix.CLONE_NEWUSER, 4: uint64(unix.SIGCHLD)}
 			pid, err := sys(unix.SYS_CLONE3, uintptr(unsafe.Pointer(&args)), unsafe.Sizeof(args))
 			if err == nil && pid == 0 {
