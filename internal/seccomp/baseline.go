@@ -157,13 +157,20 @@ func network(o Options) []denial {
 	if !o.Ports {
 		return []denial{sockets}
 	}
-	return []denial{sockets, {"no connection past the port rules", []rule{
+	past := denial{"no connection past the port rules", []rule{
 		// Landlock looks at connect(2), which these do without.
 		{"sendto sendmmsg", []cond{some(3, unix.MSG_FASTOPEN)}, eperm, "MSG_FASTOPEN"},
 		{"sendmsg", []cond{some(2, unix.MSG_FASTOPEN)}, eperm, "MSG_FASTOPEN"},
 		// SMC in place of TCP.
 		{"setsockopt", []cond{is(1, unix.IPPROTO_TCP), is(2, tcpULP)}, eperm, "TCP_ULP"},
-	}}}
+	}}
+	// Landlock looks at bind(2), and listen(2) without it takes a port of the
+	// kernel's choice. Where something may listen, that stays open: no port and no
+	// family of a socket is seen here.
+	if !o.Bind && !o.LocalSockets {
+		past.rules = append(past.rules, rule{calls: "listen", do: eacces})
+	}
+	return []denial{sockets, past}
 }
 
 // sockets says which sockets there are.

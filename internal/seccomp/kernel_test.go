@@ -357,6 +357,8 @@ func socketWants() map[*Options][]want {
 		{Options{LocalSockets: true}, 0, unix.EACCES, unix.EACCES, 0},
 		{Options{Network: true}, unix.EACCES, 0, 0, unix.EACCES},
 		{Options{Network: true, Ports: true}, unix.EACCES, 0, unix.EACCES, unix.EACCES},
+		{Options{Network: true, Ports: true, Bind: true}, unix.EACCES, 0, unix.EACCES, unix.EACCES},
+		{Options{Network: true, Ports: true, LocalSockets: true}, 0, 0, unix.EACCES, 0},
 		{Options{Network: true, LocalSockets: true}, 0, 0, 0, 0},
 	} {
 		wants := []want{
@@ -387,11 +389,16 @@ func socketWants() map[*Options][]want {
 			}
 		}
 		if test.o.Ports {
+			listen := unix.EACCES
+			if test.o.Bind || test.o.LocalSockets {
+				listen = unix.EBADF
+			}
 			wants = append(wants,
 				want{"TCP fast open", "sendto", []uint64{bad, zeros, 1, unix.MSG_FASTOPEN, zeros, 16}, unix.EPERM},
 				want{"TCP fast open", "sendmsg", []uint64{bad, zeros, unix.MSG_FASTOPEN}, unix.EPERM},
 				want{"TCP fast open", "sendmmsg", []uint64{bad, zeros, 1, unix.MSG_FASTOPEN}, unix.EPERM},
 				want{"SMC for TCP", "setsockopt", []uint64{bad, unix.IPPROTO_TCP, tcpULP, zeros, 3}, unix.EPERM},
+				want{"listen", "listen", []uint64{bad, 1}, listen},
 				want{"send", "sendto", []uint64{bad, zeros, 1, unix.MSG_NOSIGNAL, zeros, 16}, unix.EBADF},
 				want{"an option", "setsockopt", []uint64{bad, unix.IPPROTO_TCP, unix.TCP_NODELAY, zeros, 4}, unix.EBADF})
 		}

@@ -33,6 +33,7 @@ type Options struct {
 	Network      bool     // internet sockets
 	LocalSockets bool     // unix sockets
 	Ports        bool     // the network is TCP with port rules, which Landlock keeps
+	Bind         bool     // some of them are for binding
 	Promises     []string // nil: all that the baseline does not refuse
 	Kill         bool     // a broken promise kills; otherwise EPERM
 }

@@ -17,7 +17,7 @@ import (
 func Options(m *jailpb.Confine) seccomp.Options {
 	o := seccomp.Options{
 		Network: m.GetNetwork(), LocalSockets: m.GetLocalSockets(), Ports: m.GetNetworkPorts() != nil,
-		Kill: m.GetViolation() == jailpb.Violation_KILL,
+		Bind: len(m.GetNetworkPorts().GetBind()) > 0, Kill: m.GetViolation() == jailpb.Violation_KILL,
 	}
 	if m != nil && m.Promises != nil {
 		o.Promises = append([]string{}, strings.Fields(*m.Promises)...)

@@ -786,7 +786,9 @@ type NetworkPorts struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Ports to connect to, 1 to 65535.
 	Connect []uint32 `protobuf:"varint,1,rep,packed,name=connect,proto3" json:"connect,omitempty"`
-	// Ports to bind, 1 to 65535; 0 is any of the kernel's choice.
+	// Ports to bind, 1 to 65535; 0 is any of the kernel's choice. With any of these,
+	// or with local_sockets, listen(2) without bind(2) takes a port of the kernel's
+	// choice as well.
 	Bind          []uint32 `protobuf:"varint,2,rep,packed,name=bind,proto3" json:"bind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
