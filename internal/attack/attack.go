@@ -61,6 +61,7 @@ const (
 	StdinPath             // the same, opened with O_PATH
 	StdinSocket           // a Unix socket, through which a directory comes
 	StdinTerminal         // a terminal, which it shares
+	StdinFile             // a file of the target's outside, open for reading
 	PassVariable          // a variable
 	BlockSignals          // blocks SIGUSR1 and ignores SIGTSTP
 	MoveDirectory         // the rest are done when the attack is ready: moves a directory out
@@ -83,6 +84,7 @@ type Feature uint8
 
 const (
 	Network      Feature = 1 << iota // network: true, without network_ports
+	Binding                          // network_ports with bind
 	LocalSockets                     // local_sockets: true
 )
 

@@ -111,6 +111,17 @@ var state = []Attack{
 		},
 	},
 	{
+		ID: "core-dump-piped", What: "be dumped to the host's program, if kernel.core_pattern is a pipe",
+		Open:  "a limit of 0 does not hold there, core(5); a limit of 1 would, if it could not be lowered",
+		Proof: AsUser, do: func(Given) Outcome {
+			var l unix.Rlimit
+			if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+				return held(err)
+			}
+			return done(unix.Getrlimit(unix.RLIMIT_CORE, &l), "can have the limit 0")
+		},
+	},
+	{
 		ID: "hard-limit", What: "raise a hard limit",
 		By: ByDrop, Errno: "EPERM", Unproven: "needs CAP_SYS_RESOURCE, which root in a container has not", do: func(Given) Outcome {
 			var l unix.Rlimit

@@ -136,26 +136,15 @@ var processes = []Attack{
 		}
 		return unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
 	}),
-	{
-		ID: "sigio", What: "have the kernel send it a signal: F_SETOWN, F_SETSIG, O_ASYNC",
-		By: ByLandlock, Errno: "alive", Proof: AsUser, do: func(g Given) Outcome {
-			var p [2]int
-			if err := unix.Pipe(p[:]); err != nil {
-				return held(err)
-			}
-			for _, c := range []struct{ cmd, arg int }{
-				{unix.F_SETOWN, g.number("victim")}, {unix.F_SETSIG, int(unix.SIGKILL)}, {unix.F_SETFL, unix.O_ASYNC},
-			} {
-				if _, err := unix.FcntlInt(uintptr(p[0]), c.cmd, c.arg); err != nil {
-					return held(err)
-				}
-			}
-			if _, err := unix.Write(p[1], []byte("!")); err != nil {
-				return held(err)
-			}
-			return Outcome{Tried, "killed it, if it is gone"}
-		},
-	},
+	sigio("sigio", "F_SETOWN", func(fd uintptr, pid int) error {
+		_, err := unix.FcntlInt(fd, unix.F_SETOWN, pid)
+		return err
+	}),
+	sigio("sigio-ex", "F_SETOWN_EX", func(fd uintptr, pid int) error {
+		owner := [2]int32{1, int32(pid)} // F_OWNER_PID
+		_, err := sys(unix.SYS_FCNTL, fd, unix.F_SETOWN_EX, uintptr(unsafe.Pointer(&owner)))
+		return err
+	}),
 	{
 		ID: "prlimit", What: "set a limit of another process",
 		By: BySeccomp, Errno: "EPERM", Proof: AsUser, do: func(g Given) Outcome {
@@ -249,6 +238,36 @@ func signal(id, by string, send func(pid int) error) Attack {
 				return na("no victim")
 			}
 			return done(send(pid), "sent SIGKILL to "+strconv.Itoa(pid))
+		},
+	}
+}
+
+// sigio has the kernel send the signal, when a pipe has something to read.
+func sigio(id, by string, own func(fd uintptr, pid int) error) Attack {
+	return Attack{
+		ID: id, What: "have the kernel kill a process outside: " + by + ", F_SETSIG, O_ASYNC",
+		By: ByLandlock, Errno: "alive", Proof: AsUser, do: func(g Given) Outcome {
+			pid := g.number("victim")
+			if pid < 2 {
+				return na("no victim")
+			}
+			var p [2]int
+			if err := unix.Pipe(p[:]); err != nil {
+				return held(err)
+			}
+			if err := own(uintptr(p[0]), pid); err != nil {
+				return held(err)
+			}
+			if _, err := unix.FcntlInt(uintptr(p[0]), unix.F_SETSIG, int(unix.SIGKILL)); err != nil {
+				return held(err)
+			}
+			if _, err := unix.FcntlInt(uintptr(p[0]), unix.F_SETFL, unix.O_ASYNC); err != nil {
+				return held(err)
+			}
+			if _, err := unix.Write(p[1], []byte("!")); err != nil {
+				return held(err)
+			}
+			return Outcome{Tried, "killed it, if it is gone"}
 		},
 	}
 }

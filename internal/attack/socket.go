@@ -25,6 +25,26 @@ var terminal = []Attack{
 		},
 	},
 	{
+		ID: "terminal-stolen", What: "take the terminal away from its session",
+		By: ByDrop, Errno: "EPERM", Start: StdinTerminal, Proof: AsRoot, do: func(Given) Outcome {
+			return inChild(func() error {
+				sys(unix.SYS_SETSID)
+				_, err := sys(unix.SYS_IOCTL, 0, unix.TIOCSCTTY, 1)
+				return err
+			})
+		},
+	},
+	{
+		ID: "hangup", What: "hang the terminal up: vhangup",
+		By: BySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(Given) Outcome {
+			return inChild(func() error {
+				sys(unix.SYS_SETSID) // without one, there is nothing to hang up
+				_, err := sys(unix.SYS_VHANGUP)
+				return err
+			})
+		},
+	},
+	{
 		ID: "tiocsetd", What: "put another driver into the terminal: TIOCSETD",
 		By: BySeccomp, Errno: "EPERM", Start: StdinTerminal, Proof: AsUser, do: func(Given) Outcome {
 			var usual int32
@@ -77,6 +97,53 @@ var sockets = []Attack{
 		},
 	},
 	{
+		ID: "tcp-fastopen-sendmmsg", What: "the same by sendmmsg",
+		By: BySockets, Errno: "EACCES", Proof: AsUser, Opened: Network, do: func(g Given) Outcome {
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+			if err != nil {
+				return held(err)
+			}
+			port := g.number("tcp")
+			to := unix.RawSockaddrInet4{Family: unix.AF_INET, Port: uint16(port>>8 | port<<8), Addr: [4]byte{127, 0, 0, 1}}
+			text := [1]byte{'?'}
+			v := unix.Iovec{Base: &text[0]}
+			v.SetLen(1)
+			m := struct {
+				unix.Msghdr
+				sent uint64
+			}{Msghdr: unix.Msghdr{Name: (*byte)(unsafe.Pointer(&to)), Namelen: unix.SizeofSockaddrInet4, Iov: &v}}
+			m.SetIovlen(1)
+			if _, err := sys(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&m)), 1, unix.MSG_FASTOPEN); err != nil {
+				return held(err)
+			}
+			return g.told(fd, "an answer came")
+		},
+	},
+	{
+		ID: "tcp-mapped", What: "connect to a TCP server by an IPv6 socket and a mapped address",
+		By: BySockets, Errno: "EACCES", Proof: AsUser, Opened: Network, do: func(g Given) Outcome {
+			fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM, 0)
+			if err != nil {
+				return held(err)
+			}
+			if err := unix.Connect(fd, &unix.SockaddrInet6{Addr: [16]byte{10: 255, 11: 255, 12: 127, 15: 1}, Port: g.number("tcp")}); err != nil {
+				return held(err)
+			}
+			return g.told(fd, "an answer came")
+		},
+	},
+	{
+		ID: "tcp-ulp", What: "put another protocol into a TCP socket: TCP_ULP",
+		By: BySockets, Errno: "EACCES", Proof: AsUser, Opened: Network, do: func(Given) Outcome {
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+			if err != nil {
+				return held(err)
+			}
+			// No kernel has one of this name.
+			return passed(unix.SetsockoptString(fd, unix.IPPROTO_TCP, 31, "jailctl"), unix.ENOENT)
+		},
+	},
+	{
 		ID: "tcp-fastopen-connect", What: "the same by connect, which then waits for the first write: TCP_FASTOPEN_CONNECT",
 		By: BySockets, Errno: "EACCES", Proof: AsUser, Opened: Network, do: func(g Given) Outcome {
 			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
@@ -109,8 +176,20 @@ var sockets = []Attack{
 		},
 	},
 	{
-		ID: "tcp-listen", What: "take a TCP port by listen(2) alone",
+		ID: "tcp-bind-unspec", What: "take a TCP port by an address of no family",
 		By: BySockets, Errno: "EACCES", Proof: AsUser, Opened: Network, do: func(Given) Outcome {
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+			if err != nil {
+				return held(err)
+			}
+			var any unix.RawSockaddrInet4
+			_, err = sys(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&any)), unix.SizeofSockaddrInet4)
+			return done(err, "has one")
+		},
+	},
+	{
+		ID: "tcp-listen", What: "take a TCP port of the kernel's choice by listen(2) alone",
+		By: BySockets, Errno: "EACCES", Proof: AsUser, Opened: Network | Binding, do: func(Given) Outcome {
 			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
 			if err != nil {
 				return held(err)
@@ -229,6 +308,20 @@ var sockets = []Attack{
 			}
 			_, err = unix.Write(pair[0], []byte("!"))
 			return done(err, "sent")
+		},
+	},
+	{
+		ID: "pair-listens", What: "listen with a socket of a pair, once the other is closed",
+		By: BySockets, Errno: "EINVAL", Unproven: "the kernel refuses it to a socket that was connected", do: func(g Given) Outcome {
+			pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+			if err != nil {
+				return held(err)
+			}
+			unix.Close(pair[1])
+			if err := unix.Bind(pair[0], &unix.SockaddrUnix{Name: "@" + g["inside"]}); err != nil {
+				return held(err)
+			}
+			return done(unix.Listen(pair[0], 1), "listens")
 		},
 	},
 	{

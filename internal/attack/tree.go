@@ -71,8 +71,50 @@ var tree = []Attack{
 		},
 	},
 	{
+		ID: "directory-moved-out-write", What: "the same, to write to a file of one's own",
+		By: ByLandlock, Errno: "EACCES", Start: MoveDirectory, Proof: AsUser, do: func(g Given) Outcome {
+			if err := movedOut(g); err != nil {
+				return held(err)
+			}
+			_, err := unix.Open("../owned", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+			return done(err, "opened it for writing")
+		},
+	},
+	{
+		ID: "directory-moved-out-truncate", What: "the same, to truncate a file of one's own",
+		By: ByLandlock, Errno: "EACCES", Start: MoveDirectory, Proof: AsUser, do: func(g Given) Outcome {
+			if err := movedOut(g); err != nil {
+				return held(err)
+			}
+			return done(unix.Truncate("../owned", 0), "truncated it")
+		},
+	},
+	{
+		ID: "directory-moved-out-connect", What: "the same, to connect to a socket file outside",
+		By: BySockets, Errno: "EACCES", Start: MoveDirectory, Proof: AsUser, Opened: LocalSockets, do: func(g Given) Outcome {
+			if err := movedOut(g); err != nil {
+				return held(err)
+			}
+			fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+			if err != nil {
+				return held(err)
+			}
+			return done(unix.Connect(fd, &unix.SockaddrUnix{Name: "../socket"}), "connected")
+		},
+	},
+	{
+		ID: "directory-moved-out-chmod", What: "the same, to change the mode of a file of one's own",
+		Open:  metadata,
+		Start: MoveDirectory, Proof: AsUser, do: func(g Given) Outcome {
+			if err := movedOut(g); err != nil {
+				return held(err)
+			}
+			return done(unix.Chmod("../owned", 0o644), "changed it")
+		},
+	},
+	{
 		ID: "directory-moved-out-stat", What: "the same, to see a file's owner, size and times",
-		Open:  "Landlock leaves metadata open: let nobody but root rename directories of a jail from outside",
+		Open:  metadata,
 		Start: MoveDirectory, Proof: AsUser, do: func(g Given) Outcome {
 			if err := movedOut(g); err != nil {
 				return held(err)
@@ -111,6 +153,18 @@ var tree = []Attack{
 	{
 		ID: "stdin-path", What: "open files through standard input, a directory opened with O_PATH",
 		By: ByVetted, Errno: "refused", Start: StdinPath, Proof: AsUser, do: func(g Given) Outcome { return g.read(0, g["canary"][1:]) },
+	},
+	{
+		ID: "stdin-link", What: "make a name in the jail for a file outside that is standard input",
+		By: ByDrop, Errno: "ENOENT", Start: StdinFile, Proof: AsRoot, do: func(g Given) Outcome {
+			empty, _ := unix.BytePtrFromString("")
+			return path2(unix.SYS_LINKAT, 0, empty, g["dir"]+"/link", unix.AT_EMPTY_PATH)
+		},
+	},
+	{
+		ID: "stdin-chmod", What: "change the mode of a file that is standard input",
+		Open:  "the caller gave it, and the target owns it",
+		Start: StdinFile, Proof: AsUser, do: func(Given) Outcome { return done(unix.Fchmod(0, 0o644), "changed it") },
 	},
 	{
 		ID: "stdin-socket", What: "receive a directory through standard input, a Unix socket",
@@ -253,12 +307,13 @@ var tree = []Attack{
 			return g.join(g.number("victim"))
 		},
 	},
-	{
-		ID: "unshare-mount", What: "have a mount namespace of one's own",
-		By: BySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(Given) Outcome {
-			return done(unix.Unshare(unix.CLONE_NEWNS), "has one")
-		},
-	},
+	namespace("mount", unix.CLONE_NEWNS),
+	namespace("uts", unix.CLONE_NEWUTS),
+	namespace("ipc", unix.CLONE_NEWIPC),
+	namespace("pid", unix.CLONE_NEWPID),
+	namespace("net", unix.CLONE_NEWNET),
+	namespace("cgroup", unix.CLONE_NEWCGROUP),
+	namespace("time", unix.CLONE_NEWTIME),
 	{
 		ID: "userns-unshare", What: "be root in a user namespace: unshare",
 		By: BySeccomp, Errno: "EPERM", Proof: NoJail, do: func(Given) Outcome {
@@ -285,7 +340,26 @@ var tree = []Attack{
 	},
 }
 
-const none64 = ^uint64(0)
+const (
+	none64   = ^uint64(0)
+	metadata = "Landlock leaves metadata open: let nobody but root rename directories of a jail from outside"
+)
+
+// namespace has a namespace of a kind, by unshare and by clone.
+func namespace(kind string, flag uintptr) Attack {
+	return Attack{
+		ID: "namespace-" + kind, What: "have a namespace of one's own: " + kind,
+		By: BySeccomp, Errno: "EPERM", Proof: AsRoot, do: func(Given) Outcome {
+			if flag != unix.CLONE_NEWTIME { // clone(2) has no room for it: the signal is there
+				if o := newChild(flag); o.Verdict != Escaped {
+					return o
+				}
+			}
+			_, err := sys(unix.SYS_UNSHARE, flag)
+			return done(err, "has one")
+		},
+	}
+}
 
 // movedOut stands in a directory, until it is outside.
 func movedOut(g Given) error {
@@ -310,6 +384,16 @@ func (g Given) join(pid int) Outcome {
 		return held(err)
 	}
 	return g.read(unix.AT_FDCWD, g["canary"])
+}
+
+// path2 is a call that takes a directory, a name, another directory's, and flags.
+func path2(nr uintptr, dir int, name *byte, other string, flags uintptr) Outcome {
+	p, err := unix.BytePtrFromString(other)
+	if err != nil {
+		return held(err)
+	}
+	_, err = sys(nr, uintptr(dir), uintptr(unsafe.Pointer(name)), at, uintptr(unsafe.Pointer(p)), flags)
+	return done(err, "did")
 }
 
 // newChild makes a process, as fork(2) does, with further flags.

@@ -68,6 +68,16 @@ func Setup(c Config) (*World, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("cannot play the accomplices: that takes root")
 	}
+	// A Go program, which the probe is, raises its soft limit of open files when it
+	// starts: where few promises are kept, that would be its end.
+	var files syscall.Rlimit
+	if err := syscall.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		return nil, err
+	}
+	files.Cur = files.Max
+	if err := syscall.Setrlimit(unix.RLIMIT_NOFILE, &files); err != nil { // package os leaves it to children then
+		return nil, err
+	}
 	w := &World{config: c, given: attack.Given{"secret": rand.Text(), "dir": writable, "setuid": setuid}}
 	err := w.setup()
 	if err != nil {
@@ -142,6 +152,8 @@ func (w *World) outside() error {
 			os.Chmod(dir, 0o755),
 			os.WriteFile(dir+"/canary", []byte(w.given["secret"]), 0o644),
 			os.Chmod(dir+"/canary", 0o644),
+			os.WriteFile(dir+"/owned", nil, 0o600),
+			os.Chown(dir+"/owned", int(w.config.UID), int(w.config.GID)),
 		)
 		if err == nil {
 			err = w.check()
@@ -221,12 +233,17 @@ func (w *World) sockets() error {
 		return err
 	}
 	w.later(func() { datagrams.Close() })
-	file, done, err := w.short("outside")
+	file, done, err := short(w.config.Root+writable, "outside")
 	if err != nil {
 		return err
 	}
 	defer done()
-	for _, name := range []string{"@" + w.given["abstract"], file} {
+	other, done, err := short(w.canary, "socket")
+	if err != nil {
+		return err
+	}
+	defer done()
+	for _, name := range []string{"@" + w.given["abstract"], file, other} {
 		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: name, Net: "unix"})
 		if err != nil {
 			return err
@@ -244,13 +261,13 @@ func (w *World) sockets() error {
 			}
 		}()
 	}
-	return os.Chmod(w.config.Root+writable+"/outside", 0o777)
+	return errors.Join(os.Chmod(w.config.Root+writable+"/outside", 0o777), os.Chmod(w.canary+"/socket", 0o777))
 }
 
-// short names a file in the writable directory by few characters: a socket's
-// address has room for 107.
-func (w *World) short(name string) (string, func(), error) {
-	dir, err := os.Open(w.config.Root + writable)
+// short names a file in a directory by few characters: a socket's address has room
+// for 107.
+func short(path, name string) (string, func(), error) {
+	dir, err := os.Open(path)
 	if err != nil {
 		return "", nil, err
 	}
@@ -463,6 +480,8 @@ func (w *World) prepare(s attack.Start, cmd *exec.Cmd) (in stream, err error) {
 		in.theirs, err = open("/", unix.O_RDONLY)
 	case attack.StdinPath:
 		in.theirs, err = open("/", unix.O_PATH)
+	case attack.StdinFile:
+		in.theirs, err = open(w.canary+"/owned", unix.O_RDONLY)
 	case attack.StdinSocket:
 		in.ours, in.theirs, err = w.socketPair()
 	case attack.StdinTerminal:
@@ -550,7 +569,7 @@ func (w *World) act(s attack.Start) error {
 	case attack.MoveDirectory:
 		return os.Rename(w.config.Root+writable+"/moved", w.canary+"/moved")
 	case attack.ConnectInside:
-		file, done, err := w.short("inside")
+		file, done, err := short(w.config.Root+writable, "inside")
 		if err != nil {
 			return err
 		}
