@@ -24,17 +24,29 @@ import (
 
 func (p *program) doctorCommand() *cobra.Command {
 	var asJSON bool
+	var jail, as string
 	cmd := &cobra.Command{
-		Use:   "doctor [--json]",
+		Use:   "doctor [--json] [--attack JAIL [--as USER]]",
 		Short: "whether this installation and this kernel are sound",
 		Long: `Look at the installation, the policies and the kernel, and say what is wrong
 and how to mend it. Nothing is changed. What only root can see is left out for
 others, and said to be.
 
+With --attack, try to get out of JAIL instead: every escape that is known, through
+the installed helper, as USER (default: who called sudo, or root), whose rule there
+gives the target and the confinement. The probes are in /jailctl-attack of the jail
+while it lasts. A line for each: whether it is held, by what, and how.
+
 The exit status is 0 if nothing is wrong, or only what is a warning; 1 if
-something is; 2 if that cannot be told.`,
+something is, or an attack got out; 2 if that cannot be told.`,
 		Args: arguments(0, 0),
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("attack") {
+				return p.attack(jail, as, asJSON)
+			}
+			if as != "" {
+				return usage("--as is for --attack", "usage: "+cmd.UseLine())
+			}
 			d := &doctor{program: p, machine: p.machine}
 			d.installation()
 			d.policies()
@@ -42,7 +54,14 @@ something is; 2 if that cannot be told.`,
 			return d.report(asJSON)
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print an array of findings in JSON")
+	f := cmd.Flags()
+	f.BoolVar(&asJSON, "json", false, "print an array of findings, or of attacks, in JSON")
+	f.StringVar(&jail, "attack", "", "try the escapes in `JAIL`; root only")
+	f.StringVar(&as, "as", "", "attack as `USER`, whom a rule of the jail permits something")
+	cmd.RegisterFlagCompletionFunc("attack", p.completeJail)
+	cmd.RegisterFlagCompletionFunc("as", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return p.completeValue("-u")
+	})
 	return cmd
 }
 
