@@ -60,7 +60,10 @@ func (p *program) attack(name, as string, asJSON bool) error {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: r.as, Setsid: true}
 		return cmd
 	}
-	if o, err := r.world.Try(&attack.Control, start); err != nil || o.Verdict != attack.Escaped {
+	switch o, err := r.world.Try(&attack.Control, start); {
+	case err == nil && o.Detail == "SIGSYS":
+		return cannot("add rpath to a copy of the policy, and attack that", "attack %q: what it promises is too little for the probe itself, which is killed at its start", name)
+	case err != nil || o.Verdict != attack.Escaped:
 		return cannot("mend what it says; jailctl doctor looks at the installation", "attack %q: the probe does not run: %w", name, errors.Join(err, errors.New(o.String())))
 	}
 	var all []attempt

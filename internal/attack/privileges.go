@@ -1,6 +1,7 @@
 package attack
 
 import (
+	"strconv"
 	"strings"
 	"unsafe"
 
@@ -99,26 +100,41 @@ var state = []Attack{
 	},
 	{
 		ID: "core-dump", What: "be allowed a core dump, which the host's rules take outside",
-		By: ByLimits, Errno: "0", Proof: AsUser, do: func(Given) Outcome {
+		By: ByLimits, Errno: "1", Proof: AsUser, do: func(Given) Outcome {
 			var l unix.Rlimit
 			if err := unix.Getrlimit(unix.RLIMIT_CORE, &l); err != nil {
 				return held(err)
 			}
-			if l.Max == 0 {
-				return Outcome{Held, "0"}
+			if l.Max <= 1 { // too little for any
+				return Outcome{Held, strconv.FormatUint(l.Max, 10)}
 			}
 			return escaped("may write one")
 		},
 	},
 	{
-		ID: "core-dump-piped", What: "be dumped to the host's program, if kernel.core_pattern is a pipe",
-		Open:  "a limit of 0 does not hold there, core(5); a limit of 1 would, if it could not be lowered",
-		Proof: AsUser, do: func(Given) Outcome {
-			var l unix.Rlimit
-			if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		ID: "core-dump-piped", What: "choose to be dumped to the program that kernel.core_pattern names: a limit of 1 stops it, 0 does not",
+		By: BySeccomp, Errno: "kept", Proof: AsUser, do: func(Given) Outcome {
+			var was, is unix.Rlimit
+			if err := unix.Getrlimit(unix.RLIMIT_CORE, &was); err != nil {
 				return held(err)
 			}
-			return done(unix.Getrlimit(unix.RLIMIT_CORE, &l), "can have the limit 0")
+			if was.Max == 0 {
+				return Outcome{NotApplicable, "the hard limit is 0"}
+			}
+			other := unix.Rlimit{Max: was.Max}
+			if was.Cur == 0 {
+				other.Cur = 1
+			}
+			if err := unix.Setrlimit(unix.RLIMIT_CORE, &other); err != nil {
+				return held(err)
+			}
+			if err := unix.Getrlimit(unix.RLIMIT_CORE, &is); err != nil {
+				return held(err)
+			}
+			if is == was {
+				return Outcome{Held, "kept"}
+			}
+			return escaped("chose another limit")
 		},
 	},
 	{

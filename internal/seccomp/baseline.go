@@ -13,6 +13,8 @@ var (
 	eperm  = errno(unix.EPERM)
 	eacces = errno(unix.EACCES)
 	enosys = errno(unix.ENOSYS)
+	// pretend does nothing and says that it is done.
+	pretend = errno(0)
 )
 
 // Flags and numbers that x/sys has under no name, or not for both machines.
@@ -80,6 +82,13 @@ var baseline = []denial{
 		{"ioprio_set", []cond{isNot(0, 1)}, eperm, "a group's or a user's"}, // IOPRIO_WHO_PROCESS
 		own("ioprio_set", 1),
 		{"prctl", []cond{is(0, prSchedCore)}, eperm, "PR_SCHED_CORE"},
+	}},
+	{"no core dump but as the policy has it", []rule{
+		// A limit of 1 keeps the kernel from starting the program that core_pattern
+		// names, outside and as root; 0 does not (core(5)). Programs that switch dumps
+		// off end where they cannot, so they are told that they could.
+		{"setrlimit", []cond{is(0, unix.RLIMIT_CORE)}, pretend, "RLIMIT_CORE"},
+		{"prlimit64", []cond{is(1, unix.RLIMIT_CORE), notPointer(2, 0)}, pretend, "sets RLIMIT_CORE"},
 	}},
 	{"no files past the tree", []rule{
 		{calls: "open_by_handle_at name_to_handle_at fanotify_init fanotify_mark", do: eperm},

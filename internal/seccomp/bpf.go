@@ -51,6 +51,11 @@ func none(arg int, mask uint64) cond { return masked(arg, mask, 0) }
 // pointer holds if the argument is exactly this address.
 func pointer(arg int, address uint64) cond { return cond{arg: arg, wide: true, in: []uint64{address}} }
 
+// notPointer holds if the argument is any other address.
+func notPointer(arg int, address uint64) cond {
+	return cond{arg: arg, wide: true, in: []uint64{address}, not: true}
+}
+
 // A rule is what to do about some system calls, named and separated by spaces,
 // if all conditions hold.
 type rule struct {

@@ -225,6 +225,13 @@ func baselineWants() []want {
 		{"limits of init", "prlimit64", []uint64{1, 0, 0, zeros}, unix.EPERM},
 		{"own limits", "prlimit64", []uint64{0, 0, 0, zeros}, 0},
 		{"own limits, high bits set", "prlimit64", []uint64{high, 0, 0, zeros}, 0},
+		// The kernel would say EFAULT.
+		{"core dumps", "setrlimit", []uint64{unix.RLIMIT_CORE, bad}, 0},
+		{"core dumps", "setrlimit", []uint64{high | unix.RLIMIT_CORE, bad}, 0},
+		{"core dumps", "prlimit64", []uint64{0, unix.RLIMIT_CORE, bad, 0}, 0},
+		{"core dumps of init", "prlimit64", []uint64{1, unix.RLIMIT_CORE, bad, 0}, unix.EPERM},
+		{"the limit on core dumps", "prlimit64", []uint64{0, unix.RLIMIT_CORE, 0, zeros}, 0},
+		{"another limit", "setrlimit", []uint64{unix.RLIMIT_CPU, bad}, unix.EFAULT},
 		{"priority of init", "setpriority", []uint64{0, 1, 0}, unix.EPERM},
 		{"priority of the group", "setpriority", []uint64{1, 0, 0}, unix.EPERM},
 		{"priority of the user", "setpriority", []uint64{2, 0, 0}, unix.EPERM},

@@ -255,6 +255,8 @@ func text(rules []rule) []string {
 		switch {
 		case r.do == kill:
 			s += ": killed"
+		case r.do == pretend:
+			s += ": nothing, and success"
 		case r.do != allow:
 			s += ": " + unix.ErrnoName(unix.Errno(r.do&unix.SECCOMP_RET_DATA))
 		}
