@@ -56,14 +56,14 @@ type Start uint8
 const (
 	Plainly         Start = iota
 	StandOutside          // leaves the working directory outside
-	InheritDir            // hands on a directory as descriptor 3
+	InheritDir            // hands on directories as descriptors above 2
 	StdinDir              // gives a directory as standard input
 	StdinPath             // the same, opened with O_PATH
 	StdinSocket           // a Unix socket, through which a directory comes
 	StdinTerminal         // a terminal, which it shares
 	StdinFile             // a file of the target's outside, open for reading
 	PassVariable          // a variable
-	BlockSignals          // blocks SIGUSR1 and ignores SIGTSTP
+	BlockSignals          // blocks SIGUSR1 and ignores SIGCONT
 	MoveDirectory         // the rest are done when the attack is ready: moves a directory out
 	ConnectInside         // connects to the attack's socket file and passes a directory
 	ConnectAbstract       // the same with an abstract socket

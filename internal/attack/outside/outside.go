@@ -498,11 +498,14 @@ func (w *World) prepare(s attack.Start, cmd *exec.Cmd) (in stream, err error) {
 	cmd.Stdin = in.theirs
 	switch s {
 	case attack.InheritDir:
-		root, err := open("/", unix.O_RDONLY)
-		if err != nil {
-			return in, err
+		// The first ones would be replaced by what jailctl itself passes on.
+		for range 10 {
+			root, err := open("/", unix.O_RDONLY)
+			if err != nil {
+				return in, err
+			}
+			cmd.ExtraFiles = append(cmd.ExtraFiles, root)
 		}
-		cmd.ExtraFiles = []*os.File{root}
 	case attack.StandOutside:
 		cmd.Dir = ""
 	case attack.PassVariable:
@@ -552,8 +555,8 @@ func begin(s attack.Start, cmd *exec.Cmd) error {
 			return err
 		}
 		defer unix.PthreadSigmask(unix.SIG_SETMASK, &before, nil)
-		ossignal.Ignore(unix.SIGTSTP)
-		defer ossignal.Reset(unix.SIGTSTP)
+		ossignal.Ignore(unix.SIGCONT)
+		defer ossignal.Reset(unix.SIGCONT)
 	}
 	err := cmd.Start()
 	for _, f := range cmd.ExtraFiles {
