@@ -1,12 +1,9 @@
 package programs_test
 
 import (
-	"encoding/binary"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -154,36 +151,11 @@ func TestOrdinaryPrograms(t *testing.T) {
 
 // Sftp-server reads and writes pipes, as sshd has it.
 func TestSftpServer(t *testing.T) {
-	roottest.Apply(t, "programs", policy(world(t), ""))
-	cmd := roottest.As(roottest.Alice, exec.Command(roottest.Jailctl, "run", "programs", "--", "/usr/lib/openssh/sftp-server"))
-	in, err := cmd.StdinPipe()
-	must(t, err)
-	out, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
-	timer := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
-	defer timer.Stop()
-	for _, row := range []struct{ packet, answer string }{
-		{"\x01\x00\x00\x00\x03", "\x02\x00\x00\x00\x03"},                                                       // INIT 3: VERSION 3
-		{"\x10\x00\x00\x00\x07\x00\x00\x00\x01.", "\x68\x00\x00\x00\x07\x00\x00\x00\x01\x00\x00\x00\x05/work"}, // REALPATH: NAME
-		{"\x11\x00\x00\x00\x08\x00\x00\x00\x05/none", "\x65\x00\x00\x00\x08\x00\x00\x00\x02"},                  // STAT: STATUS, no such file
-		{"\x0e\x00\x00\x00\x09\x00\x00\x00\x04/new\x00\x00\x00\x00", "\x65\x00\x00\x00\x09\x00\x00\x00\x03"},   // MKDIR: permission denied
-		{"\x0e\x00\x00\x00\x0a\x00\x00\x00\x03new\x00\x00\x00\x00", "\x65\x00\x00\x00\x0a\x00\x00\x00\x00"},    // MKDIR: OK
-	} {
-		_, err := in.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(row.packet))), row.packet...))
-		must(t, err)
-		var size [4]byte
-		_, err = io.ReadFull(out, size[:])
-		must(t, err)
-		answer := make([]byte, min(binary.BigEndian.Uint32(size[:]), 1<<16))
-		_, err = io.ReadFull(out, answer)
-		must(t, err)
-		if !strings.HasPrefix(string(answer), row.answer) {
-			t.Errorf("%q: %q; want %q", row.packet, answer, row.answer)
-		}
-	}
-	must(t, in.Close())
-	must(t, cmd.Wait())
+	root := world(t)
+	roottest.Apply(t, "programs", policy(root, ""))
+	sh(t, root, "printf 'b\\na\\n' >work/file")
+	same(t, conversation(t, "programs"), 0, "1234567", "")
+	sh(t, root, "test -e work/renamed -a ! -e work/file")
 }
 
 // What the default keeps from programs, they say in their own words and go on.

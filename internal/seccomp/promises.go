@@ -91,6 +91,7 @@ var grants = []grant{
 		{"clone", []cond{masked(0, 0x10f00, 0x10f00)}, allow, "a thread"}, // VM, FS, FILES, SIGHAND, THREAD
 		{"prctl", []cond{is(0, unix.PR_SET_NAME, unix.PR_GET_NAME, unix.PR_SET_VMA, unix.PR_CAPBSET_READ, unix.PR_GET_DUMPABLE,
 			unix.PR_SET_NO_NEW_PRIVS, unix.PR_GET_NO_NEW_PRIVS, unix.PR_GET_SECCOMP, unix.PR_SET_SECCOMP)}, allow, "names, and confining oneself further"},
+		{"prctl", []cond{is(0, unix.PR_SET_DUMPABLE), pointer(1, 0)}, allow, "PR_SET_DUMPABLE 0"}, // sftp-server and ssh-agent insist
 		{calls: "seccomp landlock_create_ruleset landlock_add_rule landlock_restrict_self", do: allow},
 		{"execve", nil, allow, "the one with which the command begins, by a second filter; others as all that is not promised"},
 	}},
