@@ -3,17 +3,21 @@ package docs_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"jailctl/internal/confine"
 	"jailctl/internal/paths"
 	"jailctl/internal/seccomp"
+	"jailctl/policy/source"
 	"jailctl/proto/jailpb"
 )
 
@@ -64,6 +68,38 @@ func TestPolicyManualNamesEveryField(t *testing.T) {
 func describes(manual string, f protoreflect.FieldDescriptor) bool {
 	term := regexp.MustCompile(`(?m)^\.(It |)(.* )?(Cm |Cm (\w+ , )+)` + string(f.Name()) + `\b`)
 	return term.MatchString(manual)
+}
+
+// What the manual says of kernels is what the helper goes by.
+func TestPolicyManualSaysWhichKernelKeepsWhat(t *testing.T) {
+	_, missing := confine.Plan(confine.Want{TCP: confine.Must, Unveil: []confine.Path{{Path: "/", Access: "rc"}}}, 0)
+	if len(missing) < 7 {
+		t.Fatalf("a kernel without Landlock lacks %v", missing)
+	}
+	slices.SortStableFunc(missing, func(a, b confine.Missing) int { return a.ABI - b.ABI })
+	want := ".It Em Linux Ta Em Landlock Ta Em keeps\n"
+	for _, m := range missing {
+		want += fmt.Sprintf(".It %s Ta %d Ta %s\n", m.Kernel, m.ABI, m.What)
+	}
+	if !strings.Contains(read(t, "jailctl-policy.5"), "\n"+want+".El\n") {
+		t.Errorf("jailctl-policy.5 does not have\n%s", want)
+	}
+}
+
+// The manual's examples have no mistakes.
+func TestPolicyManualExamples(t *testing.T) {
+	_, text, _ := strings.Cut(read(t, "jailctl-policy.5"), "\n.Sh EXAMPLES\n")
+	text, _, _ = strings.Cut(text, "\n.Sh ")
+	examples := regexp.MustCompile(`(?ms)^\.Bd -literal -offset indent\n(.*?)^\.Ed$`).FindAllStringSubmatch(text, -1)
+	if len(examples) < 4 {
+		t.Fatalf("jailctl-policy.5 has %d examples", len(examples))
+	}
+	for _, e := range examples {
+		_, problems := source.Check("example.txtpb", []byte(strings.ReplaceAll(e[1], `\e`, `\`)), source.System())
+		for _, p := range problems {
+			t.Errorf("%v\n%s", p, e[1])
+		}
+	}
 }
 
 // The words of promises have the same description there as in `jailctl promises`.

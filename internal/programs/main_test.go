@@ -101,7 +101,7 @@ environment {
 // jailrun is Alice's `jailctl run` of a command, with something to read from a pipe.
 func jailrun(t *testing.T, jail, stdin string, argv ...string) roottest.Result {
 	t.Helper()
-	cmd := exec.Command(roottest.Jailctl, append([]string{"run", jail, "--"}, argv...)...)
+	cmd := exec.Command(roottest.Jailctl, append([]string{"run", jail}, argv...)...)
 	if stdin != "" {
 		cmd.Stdin = strings.NewReader(stdin)
 	}

@@ -107,6 +107,7 @@ static void tcp(int port, int other, int mine, int others)
 	tell("bind", inet(SOCK_STREAM, 0, bind, mine));
 	tell("bind elsewhere", inet(SOCK_STREAM, 0, bind, others));
 	tell("bind any", inet(SOCK_STREAM, 0, bind, 0));
+	tell("listen unbound", listen(socket(AF_INET, SOCK_STREAM, 0), 1));
 	tell("MPTCP", inet(SOCK_STREAM, 262, connect, port));
 	tell("MSG_FASTOPEN", inet(SOCK_STREAM, 0, fast, other));
 	tell("UDP", inet(SOCK_DGRAM, 0, connect, port));
