@@ -45,11 +45,19 @@ type Cmd struct {
 	// Stdio are the command's descriptors 0, 1 and 2. A socket is relayed through
 	// a pipe, since the helper lets none in.
 	Stdio [3]int
+	// StopAtExec has the kernel stop the command (SIGSTOP) before its first
+	// instruction, for a tracer. Only for a command with the caller's own uid, or a
+	// caller who is root. After a Running without error it is stopped, or is about to.
+	StopAtExec bool
+	// Reap, where it is not nil, takes the place of wait4(2) for the command: a
+	// tracer has waited already.
+	Reap func() (syscall.WaitStatus, error)
 
 	pid    int
 	socket int
 	signal [2]int // read end, write end, the write end higher
 	death  [2]int // the write end lower: see pipes
+	stop   int    // StopAtExec's write end
 	relay  *relay
 
 	mu    sync.Mutex // of the signal pipe and ended
@@ -80,7 +88,7 @@ func (c *Cmd) Start() error {
 		return failed("cannot make a socket pair", err)
 	}
 	c.socket = pair[0]
-	c.signal, c.death = [2]int{-1, -1}, [2]int{-1, -1}
+	c.signal, c.death, c.stop = [2]int{-1, -1}, [2]int{-1, -1}, -1
 	defer syscall.Close(pair[1])
 	defer func() {
 		if c.pid == 0 {
@@ -88,21 +96,47 @@ func (c *Cmd) Start() error {
 		}
 	}()
 	syscall.SetsockoptInt(pair[0], syscall.SOL_SOCKET, syscall.SO_SNDBUF, ipc.MaxPacket) // the send says if it was too little
-	if err := syscall.Sendmsg(pair[0], packet, nil, nil, syscall.MSG_NOSIGNAL|syscall.MSG_DONTWAIT); err != nil {
-		return failed("cannot send the request", err)
+	send := func() error {
+		return syscall.Sendmsg(pair[0], packet, nil, nil, syscall.MSG_NOSIGNAL|syscall.MSG_DONTWAIT)
+	}
+	if !c.StopAtExec {
+		if err := send(); err != nil {
+			return failed("cannot send the request", err)
+		}
 	}
 	if err := c.pipes(); err != nil {
 		return failed("cannot make a pipe", err)
+	}
+	death, stop := c.death[0], -1
+	if c.StopAtExec {
+		if death, stop, err = c.stopPipe(); err != nil {
+			return failed("cannot make a pipe", err)
+		}
 	}
 	stdio, err := c.relaySockets()
 	if err != nil {
 		return failed("cannot make a pipe", err)
 	}
-	files := []uintptr{stdio[0], stdio[1], stdio[2], uintptr(pair[1]), uintptr(c.signal[0]), uintptr(c.death[0])}
+	files := []uintptr{stdio[0], stdio[1], stdio[2], uintptr(pair[1]), uintptr(c.signal[0]), uintptr(death)}
 	// One empty string: a place in which the helper's entry point sets the Go
 	// runtime's only setting.
 	pid, err := syscall.ForkExec(paths.Libexec+"/jailhelper", []string{"jailhelper"}, &syscall.ProcAttr{Env: []string{""}, Files: files})
 	c.relay.started()
+	if c.StopAtExec {
+		syscall.Close(death)
+		if err == nil {
+			c.pid = pid
+			if err = c.stopAtExec(stop); err == nil {
+				err = send()
+			}
+			if err != nil { // end of file: the helper ends without a request
+				syscall.Close(pair[1])
+				syscall.Shutdown(pair[0], syscall.SHUT_RDWR)
+				c.reap()
+				c.pid = 0
+			}
+		}
+	}
 	if err != nil {
 		if err == syscall.EACCES {
 			return &Refused{Outcome: ipc.Failed, Errno: syscall.EACCES, Text: "cannot start " + paths.Libexec + "/jailhelper: only members of its group may"}
@@ -140,6 +174,37 @@ func (c *Cmd) pipes() error {
 	c.death[0] = int(r)
 	return nil
 }
+
+// stopPipe makes the pipe whose read end the helper gets in place of death's, as
+// the only one who has it.
+func (c *Cmd) stopPipe() (read, write int, err error) {
+	var p [2]int
+	if err := syscall.Pipe2(p[:], syscall.O_CLOEXEC); err != nil {
+		return -1, -1, err
+	}
+	c.stop = p[1]
+	return p[0], p[1], nil
+}
+
+// stopAtExec has SIGSTOP sent to the helper when the last read end is closed, which
+// execve(2) does: the signal is there before the first instruction of the command.
+// Nothing of this is the helper's to do: a tracer that held it before execve would
+// hold registers of a process that has threads of root's (SECURITY.md). The death
+// pipe, which the helper does not get here, is directed by this process; the kernel
+// lets us signal what has our uid, so only such a command stops.
+func (c *Cmd) stopAtExec(write int) error {
+	for fd, sig := range map[int]syscall.Signal{write: syscall.SIGSTOP, c.death[0]: syscall.SIGKILL} {
+		for _, set := range [][2]int{{syscall.F_SETOWN, c.pid}, {fSetSig, int(sig)}, {syscall.F_SETFL, syscall.O_ASYNC | syscall.O_NONBLOCK}} {
+			if _, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), uintptr(set[0]), uintptr(set[1])); errno != 0 {
+				return errno
+			}
+		}
+	}
+	return nil
+}
+
+// fSetSig is F_SETSIG of fcntl(2).
+const fSetSig = 10
 
 // Granted waits for the helper's decision: its reply when the command is about
 // to start, *Refused otherwise.
@@ -234,6 +299,9 @@ func (c *Cmd) wait(options uintptr) int32 {
 }
 
 func (c *Cmd) reap() (status syscall.WaitStatus, err error) {
+	if c.Reap != nil {
+		return c.Reap()
+	}
 	for {
 		_, err = syscall.Wait4(c.pid, &status, 0, nil)
 		if err != syscall.EINTR {
@@ -250,7 +318,7 @@ func (c *Cmd) close() {
 		return
 	}
 	c.ended = true
-	for _, fd := range []int{c.socket, c.signal[0], c.signal[1], c.death[0], c.death[1]} {
+	for _, fd := range []int{c.socket, c.signal[0], c.signal[1], c.death[0], c.death[1], c.stop} {
 		syscall.Close(fd)
 	}
 }
@@ -264,7 +332,6 @@ func (c *Cmd) Signal(sig syscall.Signal) error {
 	if c.ended {
 		return syscall.ESRCH
 	}
-	const fSetSig = 10
 	set := func(sig syscall.Signal) error {
 		if _, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(c.signal[0]), fSetSig, uintptr(sig)); errno != 0 {
 			return errno

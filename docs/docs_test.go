@@ -160,9 +160,9 @@ func TestManualNamesEveryVerbAndOption(t *testing.T) {
 		}
 	}
 	// run's options are not the library's: its own usage says which there are.
-	usage := regexp.MustCompile(`const usage = "(.*)"`).FindStringSubmatch(read(t, "../cmd/jailctl/run.go"))
+	usage := regexp.MustCompile(`const Usage = "(.*)"`).FindStringSubmatch(read(t, "../internal/runline/runline.go"))
 	if usage == nil {
-		t.Fatal("cmd/jailctl/run.go has no usage")
+		t.Fatal("internal/runline has no Usage")
 	}
 	found := regexp.MustCompile(`\[--?([a-zA-Z][a-zA-Z-]*)`).FindAllStringSubmatch(usage[1], -1)
 	if len(found) < 6 {

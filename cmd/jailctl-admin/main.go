@@ -20,6 +20,7 @@ import (
 	"jailctl/client"
 	"jailctl/internal/confine"
 	"jailctl/internal/paths"
+	"jailctl/internal/runline"
 	"jailctl/internal/safepath"
 	"jailctl/ipc"
 	"jailctl/policy/source"
@@ -95,6 +96,10 @@ command began. 126: found, but cannot be executed. 127: not found in the jail.
   -e NAME[=VALUE]  pass a variable that the policy keeps; without a value, yours
   --tty=auto|share the terminal that the command gets
   --status-fd=N    write events to descriptor N
+  --trace[=FILE]   say on standard error, or in FILE, what the confinement denies
+                   and what in the policy would permit it, with a confine block to
+                   paste at the end; for a command that runs as you, or for root
+  --json           with --trace: lines of JSON
 
 The events are lines of JSON:
   {"event":"started","pid":N}    {"event":"refused","reason":"..."}
@@ -151,16 +156,24 @@ func (p *program) command() *cobra.Command {
 	return root
 }
 
-// runCommand is here for its help and completion: jailctl itself does the work.
+// runCommand is here for its help and completion, and for --trace: jailctl itself
+// does the work otherwise.
 func (p *program) runCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "run [-u USER] [-g GROUP] [-C DIR] [-e NAME[=VALUE]]... [--tty=auto|share] [--status-fd=N] JAIL [--] [COMMAND [ARG...]]",
+		Use:   "run [-u USER] [-g GROUP] [-C DIR] [-e NAME[=VALUE]]... [--tty=auto|share] [--status-fd=N] [--trace[=FILE] [--json]] JAIL [--] [COMMAND [ARG...]]",
 		Short: "run a command in a jail",
 		Long:  aboutRun,
 		// jailctl has its own parser of the options, which aboutRun describes.
 		DisableFlagParsing: true,
 		ValidArgsFunction:  p.completeRun,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(_ *cobra.Command, args []string) error {
+			line, wrong := runline.Parse(args)
+			switch {
+			case wrong != "":
+				return &trouble{statusUnusable, errors.New(wrong), ""}
+			case line.Trace && !line.Help:
+				return p.trace(line)
+			}
 			return usage("run is not a verb of jailctl-admin", "start it as jailctl run")
 		},
 	}

@@ -22,11 +22,6 @@ func write(fd int, s string) { syscall.Write(fd, []byte(s)) }
 
 func exit(status int) { syscall.Exit(status) }
 
-func isOpen(fd int) bool {
-	_, _, errno := syscall.RawSyscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_GETFD, 0)
-	return errno == 0
-}
-
 func setMask(how uintptr, set uint64) {
 	syscall.RawSyscall6(syscall.SYS_RT_SIGPROCMASK, how, uintptr(unsafe.Pointer(&set)), 0, 8, 0, 0)
 }

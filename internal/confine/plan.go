@@ -188,8 +188,7 @@ type Conflict struct{ Path, Above int }
 func Conflicts(paths []Path) (all []Conflict) {
 	for i, p := range paths {
 		for j, above := range paths {
-			beneath := above.Path == "/" || p.Path == above.Path || strings.HasPrefix(p.Path, above.Path+"/")
-			if more := rights(above.Access) &^ rights(p.Access); i != j && beneath && more != 0 {
+			if more := rights(above.Access) &^ rights(p.Access); i != j && Beneath(p.Path, above.Path) && more != 0 {
 				all = append(all, Conflict{i, j})
 			}
 		}
@@ -205,4 +204,31 @@ func rights(access string) (r uint64) {
 		}
 	}
 	return r
+}
+
+// Letters are the least that stand for some rights; whole is false where there is one
+// that no letter stands for.
+func Letters(need uint64) (access string, whole bool) {
+	for _, l := range letters {
+		if l.rights&need != 0 {
+			access += string(l.letter)
+			need &^= l.rights
+		}
+	}
+	return access, need == 0
+}
+
+// Rights are those that the rules of e give on a path without symbolic links.
+func (e Enforcement) Rights(path string) (r uint64) {
+	for _, rule := range e.Rules {
+		if Beneath(path, rule.Path) {
+			r |= rule.Rights
+		}
+	}
+	return r
+}
+
+// Beneath reports whether a clean absolute path is another or beneath it.
+func Beneath(path, above string) bool {
+	return above == "/" || path == above || strings.HasPrefix(path, above+"/")
 }

@@ -13,34 +13,27 @@ import (
 	"jailctl/internal/seccomp/load"
 )
 
-// A call is what a filter sees of a system call.
-type call struct {
-	arch uint32
-	nr   uint32
-	args [6]uint64
-}
-
-func (c call) word(off uint32) uint32 {
+func word(c Call, off uint32) uint32 {
 	switch {
 	case off == offNumber:
-		return c.nr
+		return c.Nr
 	case off == offArch:
-		return c.arch
+		return c.Arch
 	case off >= offArgs && off < offArgs+48 && off%4 == 0:
-		return uint32(c.args[(off-offArgs)/8] >> (8 * (off % 8)))
+		return uint32(c.Args[(off-offArgs)/8] >> (8 * (off % 8)))
 	}
 	panic("load outside of the call")
 }
 
 // interpret runs a program, as Documentation/networking/filter.rst says.
-func interpret(p []unix.SockFilter, c call) action {
+func interpret(p []unix.SockFilter, c Call) action {
 	var a uint32
 	for pc := 0; ; pc++ {
 		i := p[pc]
 		cond := false
 		switch i.Code {
 		case unix.BPF_LD | unix.BPF_W | unix.BPF_ABS:
-			a = c.word(i.K)
+			a = word(c, i.K)
 			continue
 		case unix.BPF_ALU | unix.BPF_AND | unix.BPF_K:
 			a &= i.K
@@ -63,38 +56,6 @@ func interpret(p []unix.SockFilter, c call) action {
 			pc += int(i.Jf)
 		}
 	}
-}
-
-// decide is what a table means, without a program.
-func (t *table) decide(c call) action {
-	if c.arch != t.arch {
-		return kill
-	}
-	rules, ok := t.rules[int(c.nr)]
-	if !ok {
-		return errno(unix.ENOSYS)
-	}
-	for _, r := range rules {
-		if !slices.ContainsFunc(r.when, func(w cond) bool { return !w.holds(c) }) {
-			return r.do
-		}
-	}
-	return t.otherwise
-}
-
-func (w cond) holds(c call) bool {
-	v, mask := c.args[w.arg], w.mask
-	if mask == 0 {
-		mask = 1<<64 - 1
-	}
-	v &= mask
-	in := slices.ContainsFunc(w.in, func(x uint64) bool {
-		if w.wide {
-			return v == x
-		}
-		return uint32(v) == uint32(x)
-	})
-	return in != w.not
 }
 
 // randomTable has rules of every shape; few values, so that they are met.
@@ -126,23 +87,23 @@ func value(r *rand.Rand) uint64 {
 	return words[r.IntN(len(words))] | words[r.IntN(len(words))]<<(32*uint(r.IntN(2)))
 }
 
-func randomCall(r *rand.Rand, t *table) call {
-	c := call{arch: t.arch, nr: uint32(r.IntN(520))}
+func randomCall(r *rand.Rand, t *table) Call {
+	c := Call{Arch: t.arch, Nr: uint32(r.IntN(520))}
 	switch r.IntN(20) {
 	case 0:
-		c.nr |= 0x40000000
+		c.Nr |= 0x40000000
 	case 1:
-		c.nr = r.Uint32()
+		c.Nr = r.Uint32()
 	case 2:
-		c.arch = unix.AUDIT_ARCH_I386
+		c.Arch = unix.AUDIT_ARCH_I386
 	}
-	for i := range c.args {
-		c.args[i] = value(r)
+	for i := range c.Args {
+		c.Args[i] = value(r)
 		// Near what the rules of this number ask for, too.
-		for _, x := range t.rules[int(c.nr)] {
+		for _, x := range t.rules[int(c.Nr)] {
 			for _, w := range x.when {
 				if w.arg == i && len(w.in) > 0 && r.IntN(2) == 0 {
-					c.args[i] = w.in[r.IntN(len(w.in))] ^ w.mask&-uint64(r.IntN(2)) ^ uint64(r.IntN(2))<<uint(r.IntN(64))
+					c.Args[i] = w.in[r.IntN(len(w.in))] ^ w.mask&-uint64(r.IntN(2)) ^ uint64(r.IntN(2))<<uint(r.IntN(64))
 				}
 			}
 		}
@@ -177,7 +138,7 @@ func TestProgramEqualsTable(t *testing.T) {
 		agree(t, strings.Join(o.Promises, " "), r, table, 20000)
 		p := table.assemble()
 		for nr := range uint32(600) { // every number, at least once
-			c := call{arch: table.arch, nr: nr}
+			c := Call{Arch: table.arch, Nr: nr}
 			if got, want := interpret(p, c), table.decide(c); got != want {
 				t.Fatalf("%d: program %#x, table %#x", nr, got, want)
 			}
@@ -310,8 +271,8 @@ func native(t *testing.T, promises []string, name string, args ...uint64) action
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := call{arch: table.arch, nr: uint32(numbers[name])}
-	copy(c.args[:], args)
+	c := Call{Arch: table.arch, Nr: uint32(numbers[name])}
+	copy(c.Args[:], args)
 	return interpret(table.assemble(), c)
 }
 

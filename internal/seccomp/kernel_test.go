@@ -427,10 +427,10 @@ func TestEveryRefusalIsTried(t *testing.T) {
 			for _, r := range d.rules {
 				for name := range strings.FieldsSeq(r.calls) {
 					if !slices.ContainsFunc(wants, func(w want) bool {
-						c := call{}
-						copy(c.args[:], w.args)
+						c := Call{}
+						copy(c.Args[:], w.args)
 						return w.call == name && errno(w.want) == r.do &&
-							!slices.ContainsFunc(r.when, func(x cond) bool { return !x.holds(c) })
+							r.holds(c)
 					}) {
 						t.Errorf("%s: %s (%s) is not tried", d.holds, name, r.why)
 					}
@@ -694,7 +694,7 @@ func TestPassword(t *testing.T) {
 		{unix.SYS_EXECVE + 1, load.Password{}, allow},
 		{unix.SYS_OPENAT, load.Password{}, allow},
 	} {
-		c := call{nr: test.nr, args: [6]uint64{1, 2, 3, 4, test.p[0], test.p[1]}}
+		c := Call{Nr: test.nr, Args: [6]uint64{1, 2, 3, 4, test.p[0], test.p[1]}}
 		if got := interpret(load.Once(p, uint32(otherwise)), c); got != test.want {
 			t.Errorf("call %d with %#x: %#x, want %#x", test.nr, test.p, got, test.want)
 		}

@@ -43,6 +43,14 @@ type number struct {
 	amd64, arm64 int
 }
 
+// on is the number on an architecture.
+func (n number) on(arch string) int {
+	if arch == "arm64" {
+		return n.arm64
+	}
+	return n.amd64
+}
+
 // tableOf gives the numbers of an architecture by name, and its AUDIT_ARCH.
 func tableOf(arch string) (map[string]int, uint32, error) {
 	var audit uint32
@@ -56,11 +64,7 @@ func tableOf(arch string) (map[string]int, uint32, error) {
 	}
 	m := make(map[string]int, len(numbers))
 	for _, n := range numbers {
-		nr := n.amd64
-		if arch == "arm64" {
-			nr = n.arm64
-		}
-		if nr >= 0 {
+		if nr := n.on(arch); nr >= 0 {
 			m[n.name] = nr
 		}
 	}
@@ -131,11 +135,7 @@ func names() string {
 
 // table puts the baseline's refusals before what the promises permit.
 func (o Options) table() (*table, error) {
-	arch := o.Arch
-	if arch == "" {
-		arch = runtime.GOARCH
-	}
-	numbers, audit, err := tableOf(arch)
+	numbers, audit, err := tableOf(o.arch())
 	if err != nil {
 		return nil, err
 	}
@@ -168,6 +168,13 @@ func (o Options) table() (*table, error) {
 		t.otherwise = kill
 	}
 	return t, nil
+}
+
+func (o Options) arch() string {
+	if o.Arch == "" {
+		return runtime.GOARCH
+	}
+	return o.Arch
 }
 
 func (o Options) denials() []denial {

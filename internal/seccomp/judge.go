@@ -1,0 +1,213 @@
+package seccomp
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Call is what a filter sees of a system call.
+type Call struct {
+	Arch uint32 // AUDIT_ARCH_…
+	Nr   uint32
+	Args [6]uint64
+}
+
+// A Judge says what Compile's program for some options, and the filter of load.Once
+// where there is one, answer to a call, and why: from the same tables.
+type Judge struct {
+	options Options
+	numbers map[string]int
+	names   map[int]string
+	table   *table
+}
+
+// Verdict is the answer to a call that is not permitted.
+type Verdict struct {
+	Errno unix.Errno // 0: Kill
+	Kill  bool
+	// Holds is what the baseline holds, as Explain has it; empty: the call is not
+	// promised.
+	Holds string
+	Why   string // the rule's condition in words
+	// Opens are the options with the least more that permit it; nil: nothing does.
+	Opens *Options
+}
+
+// NewJudge is for the options of a policy.
+func NewJudge(o Options) (*Judge, error) {
+	if what, fix := o.Contradiction(); what != "" {
+		return nil, errors.New(what + ": " + fix)
+	}
+	t, err := o.table()
+	if err != nil {
+		return nil, err
+	}
+	j := &Judge{options: o, table: t, names: map[int]string{}}
+	j.numbers, _, _ = tableOf(o.arch())
+	for name, nr := range j.numbers {
+		j.names[nr] = name
+	}
+	return j, nil
+}
+
+// Name is the call's; empty where the number has none.
+func (j *Judge) Name(c Call) string {
+	if c.Arch != j.table.arch {
+		return ""
+	}
+	return j.names[int(c.Nr)]
+}
+
+// Number is the reverse of Name, -1 where this machine has no such call.
+func (j *Judge) Number(name string) int {
+	if nr, ok := j.numbers[name]; ok {
+		return nr
+	}
+	return -1
+}
+
+// Ask returns the verdict on a call, nil where it is permitted.
+func (j *Judge) Ask(c Call) *Verdict {
+	do := j.options.answer(j.table, c)
+	if do == allow {
+		return nil
+	}
+	v := &Verdict{Kill: do == kill}
+	if !v.Kill {
+		v.Errno = unix.Errno(do & unix.SECCOMP_RET_DATA)
+	}
+	if c.Arch != j.table.arch {
+		v.Holds = "no calls of another architecture"
+		return v
+	}
+	if _, ok := j.table.rules[int(c.Nr)]; !ok {
+		v.Holds = "no calls newer than this version knows"
+		return v
+	}
+	for _, d := range j.options.denials() {
+		for _, r := range d.rules {
+			if slices.Contains(strings.Fields(r.calls), j.Name(c)) && r.holds(c) {
+				v.Holds, v.Why = d.holds, r.why
+				v.Opens = j.opens(c)
+				return v
+			}
+		}
+	}
+	v.Opens = j.opens(c)
+	return v
+}
+
+// Permits reports whether a command with these options may make the call.
+func Permits(o Options, c Call) bool {
+	what, _ := o.Contradiction()
+	t, err := o.table()
+	return what == "" && err == nil && o.answer(t, c) == allow
+}
+
+// opens looks for the least: a promise weighs one, exec more, since it gives more
+// than one kind of thing; each opening of the network weighs more than promises.
+func (j *Judge) opens(c Call) (best *Options) {
+	o, least := j.options, 1<<30
+	for _, network := range []bool{o.Network, true} {
+		for _, local := range []bool{o.LocalSockets, true} {
+			for _, ports := range []bool{o.Ports, false} {
+				for _, more := range j.words(c) {
+					w := o
+					w.Network, w.LocalSockets, w.Ports = network, local, ports
+					cost := 0
+					for i, changed := range []bool{network != o.Network, local != o.LocalSockets, ports != o.Ports} {
+						if changed {
+							cost += 10 + i
+						}
+					}
+					if o.Promises != nil {
+						w.Promises = slices.Clone(o.Promises)
+						for _, word := range more {
+							if !slices.Contains(w.Promises, word) {
+								w.Promises = append(w.Promises, word)
+								cost++
+								if word == "exec" {
+									cost++
+								}
+							}
+						}
+					}
+					if cost < least && Permits(w, c) {
+						best, least = &w, cost
+					}
+				}
+			}
+		}
+	}
+	return best
+}
+
+// words are the combinations of promises that could permit a call, and none.
+func (j *Judge) words(c Call) (all [][]string) {
+	all = [][]string{nil}
+	if j.options.Promises == nil {
+		return all
+	}
+	name := j.Name(c)
+	for _, g := range grants {
+		if !slices.ContainsFunc(g.rules, func(r rule) bool { return slices.Contains(strings.Fields(r.calls), name) }) {
+			continue
+		}
+		for alternative := range strings.FieldsSeq(g.words) {
+			all = append(all, strings.Split(alternative, "+"))
+		}
+	}
+	return all
+}
+
+// answer is what both filters say; the stricter one counts, seccomp(2).
+func (o Options) answer(t *table, c Call) action {
+	do := t.decide(c)
+	if once := o.Once(); once != 0 && do == allow {
+		for _, n := range numbers {
+			if (n.name == "execve" || n.name == "execveat") && n.on(o.arch()) == int(c.Nr) {
+				return action(once)
+			}
+		}
+	}
+	return do
+}
+
+// decide is what a table means, without a program.
+func (t *table) decide(c Call) action {
+	if c.Arch != t.arch {
+		return kill
+	}
+	rules, ok := t.rules[int(c.Nr)]
+	if !ok {
+		return errno(unix.ENOSYS)
+	}
+	for _, r := range rules {
+		if r.holds(c) {
+			return r.do
+		}
+	}
+	return t.otherwise
+}
+
+func (r rule) holds(c Call) bool {
+	return !slices.ContainsFunc(r.when, func(w cond) bool { return !w.holds(c) })
+}
+
+func (w cond) holds(c Call) bool {
+	v, mask := c.Args[w.arg], w.mask
+	if mask == 0 {
+		mask = 1<<64 - 1
+	}
+	v &= mask
+	in := slices.ContainsFunc(w.in, func(x uint64) bool {
+		if w.wide {
+			return v == x
+		}
+		return uint32(v) == uint32(x)
+	})
+	return in != w.not
+}

@@ -1,0 +1,199 @@
+package trace
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+
+	"jailctl/internal/confine"
+	"jailctl/internal/seccomp"
+	"jailctl/proto/jailpb"
+)
+
+// A change is what a confine block needs more, or, of ports, less.
+type change struct {
+	promises       []string
+	network, local bool
+	noPorts        bool
+	unveil         []confine.Path
+	connect, bind  []uint32
+}
+
+// widened is what options have more than others.
+func widened(from, to seccomp.Options) (c change) {
+	for _, w := range to.Promises {
+		if !slices.Contains(from.Promises, w) {
+			c.promises = append(c.promises, w)
+		}
+	}
+	c.network = to.Network && !from.Network
+	c.local = to.LocalSockets && !from.LocalSockets
+	c.noPorts = from.Ports && !to.Ports
+	return c
+}
+
+// line is the change for people, against the block that is in force.
+func (c change) line(have *jailpb.Confine) string {
+	var parts []string
+	if len(c.promises) > 0 {
+		parts = append(parts, "promises: add "+strconv.Quote(strings.Join(c.promises, " ")))
+	}
+	if c.network {
+		parts = append(parts, "network: true")
+	}
+	if c.local {
+		parts = append(parts, "local_sockets: true")
+	}
+	if c.noPorts {
+		parts = append(parts, "remove network_ports")
+	}
+	for _, u := range c.unveil {
+		now := with(unveiled(have), u)
+		at := slices.IndexFunc(now, func(p confine.Path) bool { return p.Path == u.Path })
+		s := "unveil { path: " + strconv.Quote(u.Path) + " access: " + strconv.Quote(now[at].Access) + " }"
+		if i := slices.IndexFunc(have.GetUnveil(), func(p *jailpb.Unveil) bool { return p.Path == u.Path }); i >= 0 {
+			s += " in place of access: " + strconv.Quote(have.Unveil[i].Access)
+		}
+		parts = append(parts, s)
+	}
+	for name, list := range map[string][]uint32{"connect": c.connect, "bind": c.bind} {
+		for _, port := range list {
+			parts = append(parts, "network_ports { "+name+": "+strconv.Itoa(int(port))+" }")
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+func unveiled(m *jailpb.Confine) (all []confine.Path) {
+	for _, u := range m.GetUnveil() {
+		all = append(all, confine.Path{Path: u.Path, Access: u.Access, Optional: u.Optional})
+	}
+	return all
+}
+
+// with adds one unveil. What is beneath another has its letters as well, since
+// rights add up; and what executes reads.
+func with(all []confine.Path, u confine.Path) []confine.Path {
+	all = slices.Clone(all)
+	at := slices.IndexFunc(all, func(p confine.Path) bool { return p.Path == u.Path })
+	if at < 0 {
+		at = len(all)
+		all = append(all, confine.Path{Path: u.Path, Optional: u.Optional})
+	}
+	all[at].Access = letters(all[at].Access, u.Access)
+	for conflicts := confine.Conflicts(all); len(conflicts) > 0; conflicts = confine.Conflicts(all) {
+		p := &all[conflicts[0].Path]
+		p.Access = letters(p.Access, all[conflicts[0].Above].Access)
+	}
+	return all
+}
+
+// letters has those of both, in their usual order.
+func letters(a, b string) (s string) {
+	both := a + b
+	if strings.Contains(both, "x") {
+		both += "r"
+	}
+	for _, l := range "rwxc" {
+		if strings.ContainsRune(both, l) {
+			s += string(l)
+		}
+	}
+	return s
+}
+
+// apply puts changes into a block.
+func apply(have *jailpb.Confine, all []change) *jailpb.Confine {
+	m := &jailpb.Confine{
+		Network: have.GetNetwork(), LocalSockets: have.GetLocalSockets(), Degrade: have.GetDegrade(),
+		Violation: have.GetViolation(), NetworkPorts: have.GetNetworkPorts(),
+	}
+	paths := unveiled(have)
+	kept := len(paths)
+	words := []string{}
+	if have != nil && have.Promises != nil {
+		words = strings.Fields(*have.Promises)
+	}
+	var connect, bind []uint32
+	for _, c := range all {
+		m.Network, m.LocalSockets = m.Network || c.network, m.LocalSockets || c.local
+		if c.noPorts {
+			m.NetworkPorts = nil
+		}
+		for _, w := range c.promises {
+			if !slices.Contains(words, w) {
+				words = append(words, w)
+			}
+		}
+		for _, u := range c.unveil {
+			paths = with(paths, u)
+		}
+		connect, bind = append(connect, c.connect...), append(bind, c.bind...)
+	}
+	if have != nil && have.Promises != nil {
+		s := strings.Join(words, " ")
+		m.Promises = &s
+	}
+	// A new one that another gives anyway is one too many.
+	for i := len(paths) - 1; i >= kept; i-- {
+		if slices.ContainsFunc(paths, func(p confine.Path) bool {
+			return p.Path != paths[i].Path && confine.Beneath(paths[i].Path, p.Path) && letters(p.Access, "") == paths[i].Access
+		}) {
+			paths = slices.Delete(paths, i, i+1)
+		}
+	}
+	for _, p := range paths {
+		m.Unveil = append(m.Unveil, &jailpb.Unveil{Path: p.Path, Access: p.Access, Optional: p.Optional})
+	}
+	if m.NetworkPorts != nil && len(connect)+len(bind) > 0 {
+		m.NetworkPorts = &jailpb.NetworkPorts{Connect: union(m.NetworkPorts.Connect, connect), Bind: union(m.NetworkPorts.Bind, bind)}
+	}
+	return m
+}
+
+func union(a, b []uint32) []uint32 {
+	all := append(slices.Clone(a), b...)
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// block is a confinement as a policy has it, laid out as `jailctl policy fmt` does.
+func block(m *jailpb.Confine) string {
+	var b strings.Builder
+	b.WriteString("confine {\n")
+	line := func(s ...string) { b.WriteString("  " + strings.Join(s, "") + "\n") }
+	if m.Network {
+		line("network: true")
+	}
+	if m.LocalSockets {
+		line("local_sockets: true")
+	}
+	if m.Promises != nil {
+		line("promises: ", strconv.Quote(*m.Promises))
+	}
+	for _, u := range m.Unveil {
+		optional := ""
+		if u.Optional {
+			optional = " optional: true"
+		}
+		line("unveil { path: ", strconv.Quote(u.Path), " access: ", strconv.Quote(u.Access), optional, " }")
+	}
+	if m.Degrade {
+		line("degrade: true")
+	}
+	if p := m.NetworkPorts; p != nil {
+		s := "network_ports {"
+		for _, port := range p.Connect {
+			s += " connect: " + strconv.Itoa(int(port))
+		}
+		for _, port := range p.Bind {
+			s += " bind: " + strconv.Itoa(int(port))
+		}
+		line(s, " }")
+	}
+	if m.Violation == jailpb.Violation_KILL {
+		line("violation: KILL")
+	}
+	b.WriteString("}\n")
+	return b.String()
+}

@@ -1,0 +1,306 @@
+package trace
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"jailctl/client"
+	"jailctl/internal/confine"
+	"jailctl/internal/seccomp"
+	"jailctl/ipc"
+	"jailctl/policy"
+	"jailctl/policy/source"
+	"jailctl/proto/jailpb"
+)
+
+// A Trace is one run.
+type Trace struct {
+	Out  io.Writer // a line for each kind of denial, and the summary
+	JSON bool
+	// Granted, Started and Stopped, where they are not nil, are called when the helper
+	// has decided, when the command runs, and when it was stopped; Seen when the
+	// terminal sent the command a signal.
+	Granted func(ipc.Reply)
+	Started func()
+	Stopped func()
+	Seen    func(unix.Signal)
+
+	x       *explainer
+	explain *jailpb.Explanation
+	kinds   map[string]*Denial
+	order   []*Denial
+}
+
+// New is a trace of the run that the helper explained so.
+func New(explained *jailpb.Explanation) (*Trace, error) {
+	if explained.Confine == nil {
+		return nil, errors.New("the helper's explanation has no confinement")
+	}
+	written := &jailpb.Confine{}
+	if err := proto.Unmarshal(explained.Confine.Written, written); err != nil {
+		return nil, fmt.Errorf("the helper's explanation cannot be read: %w", err)
+	}
+	raw, err := proto.Marshal(explained.Confine)
+	if err != nil {
+		return nil, err
+	}
+	compiled, err := policy.DecodeConfine(raw)
+	if err != nil {
+		return nil, fmt.Errorf("the helper's explanation cannot be read: %w", err)
+	}
+	x := &explainer{written: written, options: source.Options(written), who: ids{explained.Uid, explained.Gid, explained.Groups}}
+	if x.judge, err = seccomp.NewJudge(x.options); err != nil {
+		return nil, err
+	}
+	abi, err := confine.Probe()
+	if err != nil {
+		return nil, err
+	}
+	x.plan, _ = confine.Plan(compiled.Want, abi)
+	return &Trace{x: x, explain: explained, kinds: map[string]*Denial{}}, nil
+}
+
+// ErrOthers is for a command that the kernel does not let the caller trace.
+var ErrOthers = errors.New("only a command that runs as you can be traced, or any by root")
+
+// Run runs the command to its end. It returns what client.Cmd.Wait would have.
+func (t *Trace) Run(cmd *client.Cmd) (syscall.WaitStatus, error) {
+	type end struct {
+		status syscall.WaitStatus
+		err    error
+	}
+	ended := make(chan end)
+	go func() {
+		// ptrace(2) is for the one thread that seized.
+		runtime.LockOSThread()
+		status, err := t.run(cmd)
+		ended <- end{status, err}
+	}()
+	e := <-ended
+	var refused *client.Refused
+	if errors.As(e.err, &refused) && refused.Outcome == ipc.ExecFailed && refused.Errno == syscall.EACCES {
+		t.notExecuted(refused)
+	}
+	return e.status, e.err
+}
+
+func (t *Trace) run(cmd *client.Cmd) (syscall.WaitStatus, error) {
+	cmd.StopAtExec = true
+	if err := cmd.Start(); err != nil {
+		return 0, err
+	}
+	reply, err := cmd.Granted()
+	if err != nil {
+		return 0, err
+	}
+	if t.Granted != nil {
+		t.Granted(reply)
+	}
+	if err := cmd.Running(); err != nil {
+		return 0, err
+	}
+	tr := &tracer{pid: cmd.Pid(), killed: t.killed, left: t.left, stopped: func() {}, seen: func(unix.Signal) {}}
+	if t.Stopped != nil {
+		tr.stopped = t.Stopped
+	}
+	if t.Seen != nil {
+		tr.seen = t.Seen
+	}
+	if err := tr.seize(); err != nil {
+		cmd.Signal(syscall.SIGKILL)
+		cmd.Wait(nil)
+		if err == unix.EPERM {
+			err = errors.New("the kernel does not let you (kernel.yama.ptrace_scope, or a program that the target may not read)")
+		}
+		return 0, fmt.Errorf("cannot trace: %w", err)
+	}
+	if t.Started != nil {
+		t.Started()
+	}
+	status, err := tr.follow()
+	cmd.Reap = func() (syscall.WaitStatus, error) { return syscall.WaitStatus(status), err }
+	return cmd.Wait(nil)
+}
+
+// left is a call that failed.
+func (t *Trace) left(tid int, c seccomp.Call, errno unix.Errno) {
+	if v := t.x.judge.Ask(c); v != nil && !v.Kill {
+		if v.Errno == errno {
+			t.note(tid, t.x.filtered(tid, c))
+		}
+		return
+	}
+	t.note(tid, t.x.failed(tid, c, errno))
+}
+
+// killed is a process that SIGSYS ended at a call.
+func (t *Trace) killed(tid int, c seccomp.Call) {
+	if v := t.x.judge.Ask(c); v != nil && v.Kill {
+		t.note(tid, t.x.filtered(tid, c))
+	}
+}
+
+// notExecuted explains why the command itself was not: nothing of it was traced.
+func (t *Trace) notExecuted(refused *client.Refused) {
+	r, err := openRoot(t.explain.Root)
+	if err != nil {
+		return
+	}
+	defer r.close()
+	names := []string{t.explain.Command}
+	if !strings.HasPrefix(names[0], "/") {
+		names = nil
+		for dir := range strings.SplitSeq(t.explain.Path, ":") {
+			names = append(names, dir+"/"+t.explain.Command)
+		}
+	}
+	for _, name := range names {
+		if f, err := r.find(name, true); err != nil || !f.exists {
+			continue
+		}
+		k := &call{name: "execve", root: r, paths: []string{name}, short: []string{name}}
+		d := &Denial{Call: k.name, What: k.words(), Error: "EACCES", Rule: Open, nothing: true}
+		uses, want, follow := t.x.uses(k)
+		if d.Why = t.x.mode(k, want, follow); d.Why == "" && !t.x.unveil(d, uses, refused.Errno) {
+			d.Why = "the kernel refuses it"
+		}
+		t.note(0, d)
+		return
+	}
+}
+
+// note counts a denial and tells of the first of its kind.
+func (t *Trace) note(pid int, d *Denial) {
+	if d == nil {
+		return
+	}
+	key := strings.Join([]string{d.Call, d.What, d.Error, d.Rule, d.Why, d.Add}, "\x00")
+	if have := t.kinds[key]; have != nil {
+		have.Count++
+		return
+	}
+	d.Event, d.PID, d.Count = "denied", pid, 1
+	t.kinds[key] = d
+	t.order = append(t.order, d)
+	if t.JSON {
+		first := *d
+		first.Count = 0
+		t.object(first)
+		return
+	}
+	if !d.shrugged() {
+		fmt.Fprintln(t.Out, "jailctl: "+d.String())
+	}
+}
+
+// shrugged is a call that programs do without when they are told that there is none.
+func (d *Denial) shrugged() bool { return d.Error == "ENOSYS" }
+
+func (d *Denial) String() string {
+	s := "denied: " + d.Call
+	if d.What != "" {
+		s += " " + d.What
+	}
+	s += ": " + d.Error + ", " + d.Rule
+	if d.Why != "" {
+		s += ": " + d.Why
+	}
+	switch {
+	case d.Add != "":
+		s += "; " + d.Add
+	case d.Rule != Open:
+		s += "; " + nothing
+	}
+	return s
+}
+
+// summary is the last line of JSON.
+type summary struct {
+	Event   string    `json:"event"` // "summary"
+	Denials []*Denial `json:"denials"`
+	// Confine is the block that would have let pass what the policy can; empty: the
+	// one in force.
+	Confine string `json:"confine,omitempty"`
+}
+
+// Summarize tells what was denied, each kind once, and the smallest confine block
+// that would have let it pass.
+func (t *Trace) Summarize() {
+	total, opened := 0, 0
+	var shrugged []string
+	for _, d := range t.order {
+		total += d.Count
+		if !d.nothing {
+			opened++
+		}
+		if d.shrugged() && !slices.Contains(shrugged, d.Call) {
+			shrugged = append(shrugged, d.Call)
+		}
+	}
+	confine := ""
+	if opened > 0 {
+		confine = block(t.smallest())
+	}
+	if t.JSON {
+		t.object(summary{"summary", append([]*Denial{}, t.order...), confine})
+		return
+	}
+	if len(t.order) == 0 {
+		fmt.Fprintln(t.Out, "jailctl: nothing was denied")
+		return
+	}
+	for _, d := range t.order {
+		if d.Count > 1 && !d.shrugged() {
+			fmt.Fprintf(t.Out, "jailctl: %d times %s\n", d.Count, strings.TrimPrefix(d.String(), "denied: "))
+		}
+	}
+	if len(shrugged) > 0 {
+		fmt.Fprintln(t.Out, "jailctl: answered with ENOSYS, and programs do without: "+strings.Join(shrugged, ", "))
+	}
+	if confine != "" {
+		fmt.Fprintf(t.Out, "jailctl: this block in %s, for the rule in line %d, would have let pass what the policy can permit:\n%s", t.explain.Policy, t.explain.Line, confine)
+	} else {
+		fmt.Fprintln(t.Out, "jailctl: nothing in the policy would have let that pass")
+	}
+}
+
+// smallest is the block in force with what was missing, without promises that others
+// make unnecessary.
+func (t *Trace) smallest() *jailpb.Confine {
+	var all []change
+	for _, d := range t.order {
+		all = append(all, d.change)
+	}
+	m := apply(t.x.written, all)
+	if m.Promises == nil {
+		return m
+	}
+	words := strings.Fields(*m.Promises)
+	for i := len(words) - 1; i >= len(t.x.options.Promises); i-- {
+		less := strings.Join(slices.Delete(slices.Clone(words), i, i+1), " ")
+		try := proto.CloneOf(m)
+		try.Promises = &less
+		o := source.Options(try)
+		if !slices.ContainsFunc(t.order, func(d *Denial) bool { return d.byCall != nil && !seccomp.Permits(o, *d.byCall) }) {
+			words, m = strings.Fields(less), try
+		}
+	}
+	return m
+}
+
+func (t *Trace) object(v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic("internal error: " + err.Error())
+	}
+	t.Out.Write(append(b, '\n'))
+}

@@ -1,0 +1,236 @@
+// Package trace runs a command of `jailctl run --trace` under ptrace(2) and says
+// which rule of its confinement denied what, and what in the policy would permit it.
+//
+// It guesses nothing from an error alone. What the seccomp filter answers to a call
+// is known from its tables; what Landlock answers, from the same plan that the helper
+// enforces and the file that the call meant. An error that neither explains is not
+// the confinement's.
+//
+// It has no part in confining, and no privilege: the kernel lets a process trace
+// what has its own ids, and root everything.
+package trace
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"jailctl/internal/seccomp"
+)
+
+// A tracer follows a command and all that it starts. Every method is for the thread
+// that seized it.
+type tracer struct {
+	pid     int
+	tasks   map[int]*task
+	left    func(tid int, c seccomp.Call, errno unix.Errno) // after one that failed
+	killed  func(tid int, c seccomp.Call)                   // SIGSYS at a call
+	stopped func()                                          // the command's group is stopped
+	seen    func(sig unix.Signal)                           // the kernel, so the terminal, sent it to the command
+}
+
+// A task is a traced thread.
+type task struct {
+	call   seccomp.Call
+	inside bool
+}
+
+const options = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACEFORK | unix.PTRACE_O_TRACEVFORK | unix.PTRACE_O_TRACECLONE |
+	unix.PTRACE_O_TRACEEXEC | unix.PTRACE_O_EXITKILL
+
+// seize takes hold of the command, which stops before its first instruction
+// (client.Cmd.StopAtExec). A command that ended meanwhile, killed, is no error.
+func (t *tracer) seize() error {
+	var info unix.Siginfo
+	for {
+		err := unix.Waitid(unix.P_PID, t.pid, &info, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil)
+		if err == nil {
+			break
+		}
+		if err != unix.EINTR {
+			return fmt.Errorf("cannot wait for the command: %w", err)
+		}
+	}
+	const cldStopped = 5
+	if info.Code != cldStopped {
+		return nil
+	}
+	if err := ptrace(unix.PTRACE_SEIZE, t.pid, 0, options); err != nil {
+		return err
+	}
+	t.tasks = map[int]*task{t.pid: {}}
+	return nil
+}
+
+// follow lets the command run and returns how it ended. What it leaves behind goes
+// on untraced, as it would have without us.
+func (t *tracer) follow() (ended unix.WaitStatus, err error) {
+	// The stop at exec ends here; its SIGCONT is ours, and not delivered.
+	ours := len(t.tasks) > 0
+	if ours {
+		if err := unix.Kill(t.pid, unix.SIGCONT); err != nil {
+			return 0, err
+		}
+	}
+	for {
+		var ws unix.WaitStatus
+		tid, err := unix.Wait4(-1, &ws, unix.WALL, nil)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return 0, fmt.Errorf("cannot wait for the command: %w", err)
+		case ws.Exited() || ws.Signaled():
+			if at := t.tasks[tid]; at != nil && ws.Signaled() && ws.Signal() == unix.SIGSYS && at.inside {
+				t.killed(tid, at.call)
+			}
+			delete(t.tasks, tid)
+			if tid == t.pid {
+				t.release()
+				return ws, nil
+			}
+			continue
+		case !ws.Stopped():
+			continue
+		}
+		at := t.tasks[tid]
+		if at == nil {
+			at = &task{}
+			t.tasks[tid] = at
+		}
+		sig, event := ws.StopSignal(), int(ws)>>16
+		deliver := unix.Signal(0)
+		switch {
+		case sig == unix.SIGTRAP|0x80:
+			t.syscall(tid, at)
+		case event == unix.PTRACE_EVENT_EXEC:
+			// The other threads are gone, and this one may have been another's number.
+			at.inside = false
+		case event == unix.PTRACE_EVENT_STOP && sig != unix.SIGTRAP && !(ours && tid == t.pid):
+			// A group stop: it stays stopped, and is told to us when it ends.
+			ptrace(unix.PTRACE_LISTEN, tid, 0, 0)
+			if tid == t.pid {
+				t.stopped()
+			}
+			continue
+		case event != 0:
+		case sig == unix.SIGCONT && ours && tid == t.pid:
+			ours = false
+		default:
+			deliver = sig
+			if tid == t.pid {
+				t.note(sig)
+			}
+		}
+		// ESRCH: killed meanwhile.
+		if err := ptrace(unix.PTRACE_SYSCALL, tid, 0, uintptr(deliver)); err != nil && err != unix.ESRCH {
+			return 0, fmt.Errorf("cannot go on with process %d: %w", tid, err)
+		}
+	}
+}
+
+// note tells of a signal that the kernel made.
+func (t *tracer) note(sig unix.Signal) {
+	const siKernel = 0x80
+	var info unix.Siginfo
+	if ptrace(unix.PTRACE_GETSIGINFO, t.pid, 0, uintptr(unsafe.Pointer(&info))) == nil && info.Code == siKernel {
+		t.seen(sig)
+	}
+}
+
+// release lets go of all that still runs.
+func (t *tracer) release() {
+	for tid := range t.tasks {
+		if ptrace(unix.PTRACE_INTERRUPT, tid, 0, 0) != nil {
+			delete(t.tasks, tid)
+		}
+	}
+	for tid := range t.tasks {
+		var ws unix.WaitStatus
+		for {
+			_, err := unix.Wait4(tid, &ws, unix.WALL, nil)
+			if err == unix.EINTR {
+				continue
+			}
+			if err == nil && ws.Stopped() {
+				deliver := uintptr(0)
+				if sig := ws.StopSignal(); int(ws)>>16 == 0 && sig != unix.SIGTRAP|0x80 {
+					deliver = uintptr(sig)
+				}
+				ptrace(unix.PTRACE_DETACH, tid, 0, deliver)
+			}
+			break
+		}
+	}
+}
+
+// syscallInfo is struct ptrace_syscall_info: the head, then what its kind has.
+type syscallInfo struct {
+	op, _, _, _ uint8
+	arch        uint32
+	ip, sp      uint64
+	// at entry: number and arguments; at exit: the result, and whether it is an error
+	data [8]uint64
+}
+
+// syscall looks at a stop at the beginning or end of a call.
+func (t *tracer) syscall(tid int, at *task) {
+	var info syscallInfo
+	n, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_GET_SYSCALL_INFO, uintptr(tid), unsafe.Sizeof(info), uintptr(unsafe.Pointer(&info)), 0, 0)
+	if errno != 0 || n < 24 {
+		return
+	}
+	switch info.op {
+	case unix.PTRACE_SYSCALL_INFO_ENTRY:
+		at.inside = true
+		at.call = seccomp.Call{Arch: info.arch, Nr: uint32(info.data[0]), Args: [6]uint64(info.data[1:7])}
+	case unix.PTRACE_SYSCALL_INFO_EXIT:
+		if at.inside && uint8(info.data[1]) != 0 {
+			t.left(tid, at.call, unix.Errno(-int64(info.data[0])))
+		}
+		at.inside = false
+	}
+}
+
+//go:uintptrescapes
+func ptrace(request, tid int, addr, data uintptr) error {
+	if _, _, errno := unix.Syscall6(unix.SYS_PTRACE, uintptr(request), uintptr(tid), addr, data, 0, 0); errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// text reads a string of the tracee's, at most a path's length.
+func text(tid int, address uint64) (string, error) {
+	b := make([]byte, unix.PathMax)
+	n := 0
+	for n < len(b) {
+		// Not over a page's end: what is behind may not be there.
+		part := min(len(b)-n, 4096-int((address+uint64(n))&4095))
+		got, err := read(tid, address+uint64(n), b[n:n+part])
+		if err != nil {
+			return "", err
+		}
+		for i := range got {
+			if b[n+i] == 0 {
+				return string(b[:n+i]), nil
+			}
+		}
+		n += got
+	}
+	return "", errors.New("no end of the string")
+}
+
+// read copies memory of the tracee's.
+func read(tid int, address uint64, b []byte) (int, error) {
+	local := []unix.Iovec{{Base: &b[0]}}
+	local[0].SetLen(len(b))
+	n, err := unix.ProcessVMReadv(tid, local, []unix.RemoteIovec{{Base: uintptr(address), Len: len(b)}}, 0)
+	if err == nil && n == 0 {
+		err = syscall.EFAULT
+	}
+	return n, err
+}
