@@ -48,7 +48,6 @@ type Request struct {
 	Dir         string   // empty: the policy's
 	Env         []string // "NAME=VALUE", the caller's environment
 	Assign      []string // "NAME=VALUE", from -e
-	Trace       bool     // the caller traces the command
 }
 
 // Outcome says which kind of Reply it is.
@@ -94,9 +93,6 @@ func (r *Request) Encode() ([]byte, error) {
 	for _, e := range r.Assign {
 		b = wire.AppendElem(b, 8, e)
 	}
-	if r.Trace {
-		b = wire.AppendUint(b, 9, 1)
-	}
 	if len(r.Env)+len(r.Assign) > maxVariables {
 		return nil, errors.New("the environment has over 4096 variables: run with a smaller one (env -i)")
 	}
@@ -110,7 +106,6 @@ func (r *Request) Encode() ([]byte, error) {
 var (
 	requestSchema = wire.Schema{
 		1: wire.Number, 2: wire.Text, 3: wire.Texts, 4: wire.Text, 5: wire.Text, 6: wire.Text, 7: wire.Texts, 8: wire.Texts,
-		9: wire.Number,
 	}
 	replySchema = wire.Schema{1: wire.Number, 2: wire.Number, 3: wire.Text, 4: wire.Number, 5: wire.Text, 6: wire.Text, 7: wire.Text}
 )
@@ -148,11 +143,6 @@ func DecodeRequest(b []byte) (*Request, error) {
 				return wire.ErrMalformed
 			}
 			r.Assign = append(r.Assign, s)
-		case 9:
-			if f.N > 1 {
-				return wire.ErrMalformed
-			}
-			r.Trace = f.N == 1
 		}
 		return nil
 	})

@@ -105,9 +105,6 @@ func asked(b authlog.Line, r *ipc.Request) authlog.Line {
 	if r.Verb == ipc.Explain {
 		b = b.Word("explain")
 	}
-	if r.Trace {
-		b = b.Word("trace")
-	}
 	for _, o := range []struct{ key, value string }{{"user", r.User}, {"group", r.Group}, {"dir", r.Dir}} {
 		if o.value != "" {
 			b = b.Text(o.key, o.value)

@@ -207,11 +207,6 @@ func limit(l policy.Limit) error {
 	return unix.Setrlimit(l.Resource, &unix.Rlimit{Cur: v, Max: v})
 }
 
-// traceMe makes the client, which started us, the tracer of the command, beginning
-// with its execve. Until then nobody reads or writes our memory: we are undumpable
-// (ptrace(2), PTRACE_TRACEME).
-func traceMe() error { return call(unix.SYS_PTRACE, unix.PTRACE_TRACEME, 0, 0) }
-
 // splitPath returns the absolute directories of a search path.
 func splitPath(path string) []string {
 	var dirs []string

@@ -84,7 +84,7 @@ func run() error {
 		return at("drop", err)
 	}
 	programs := lookup(grant)
-	password, err := confine(grant, request.Trace)
+	password, err := confine(grant)
 	if err != nil {
 		return at("confine", err)
 	}
@@ -241,10 +241,6 @@ func may(c policy.Caller, r *ipc.Request) (*policy.Grant, error) {
 	if denied != nil {
 		return nil, refuse(c, r, denied.Line, denied.Told, denied.Reason)
 	}
-	// Who traces a process is its master: only the caller's own, as ptrace(2) has it.
-	if r.Trace && c.UID != 0 && (c.UID != grant.UID || c.GID != grant.GID || len(grant.Groups) > 0) {
-		return nil, refuse(c, r, grant.Line, true, "only a command that runs as you can be traced, and this one does not")
-	}
 	if err := record(c, r, grant); err != nil && jail.AuditRequired && r.Verb == ipc.Run {
 		return nil, failed("cannot write the audit line that the policy requires to /dev/log", err)
 	}
@@ -359,7 +355,7 @@ func drop(g *policy.Grant) error {
 // step binds this process as well, so the order is what the next ones need; the
 // filter is last, and what comes after it makes only the calls that every filter
 // permits. It returns what execve(2) wants to be told from then on.
-func confine(g *policy.Grant, trace bool) (password load.Password, err error) {
+func confine(g *policy.Grant) (password load.Password, err error) {
 	// Signals from the client, by now another user: the kernel delivers the pipe's
 	// signal with the rights noted here, which must be the target's, not root's.
 	for _, fd := range []uintptr{ipc.Signal, ipc.Death} {
@@ -404,11 +400,6 @@ func confine(g *policy.Grant, trace bool) (password load.Password, err error) {
 	for _, l := range g.Limits {
 		if err := limit(l); err != nil {
 			return password, failed("cannot set limit "+strconv.Itoa(l.Resource), err)
-		}
-	}
-	if trace {
-		if err := traceMe(); err != nil {
-			return password, failed("cannot be traced", err)
 		}
 	}
 	program, err := load.Decode(g.Confine.Program)

@@ -176,9 +176,7 @@ type Request struct {
 	// The caller's environment as "NAME=VALUE"; the policy says what is kept.
 	Environment [][]byte `protobuf:"bytes,7,rep,name=environment,proto3" json:"environment,omitempty"`
 	// Variables given with -e. One that the policy does not keep is refused.
-	Assignments [][]byte `protobuf:"bytes,8,rep,name=assignments,proto3" json:"assignments,omitempty"`
-	// The caller traces the command (ptrace(2)), which must run as the caller.
-	Trace         bool `protobuf:"varint,9,opt,name=trace,proto3" json:"trace,omitempty"`
+	Assignments   [][]byte `protobuf:"bytes,8,rep,name=assignments,proto3" json:"assignments,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -267,13 +265,6 @@ func (x *Request) GetAssignments() [][]byte {
 		return x.Assignments
 	}
 	return nil
-}
-
-func (x *Request) GetTrace() bool {
-	if x != nil {
-		return x.Trace
-	}
-	return false
 }
 
 // Reply is the helper's answer.
@@ -699,7 +690,7 @@ var File_ipc_proto protoreflect.FileDescriptor
 
 const file_ipc_proto_rawDesc = "" +
 	"\n" +
-	"\tipc.proto\x12\ajailctl\x1a\x0ecompiled.proto\"\xf6\x01\n" +
+	"\tipc.proto\x12\ajailctl\x1a\x0ecompiled.proto\"\xe0\x01\n" +
 	"\aRequest\x12!\n" +
 	"\x04verb\x18\x01 \x01(\x0e2\r.jailctl.VerbR\x04verb\x12\x12\n" +
 	"\x04jail\x18\x02 \x01(\tR\x04jail\x12\x12\n" +
@@ -708,8 +699,7 @@ const file_ipc_proto_rawDesc = "" +
 	"\x05group\x18\x05 \x01(\tR\x05group\x12\x1c\n" +
 	"\tdirectory\x18\x06 \x01(\fR\tdirectory\x12 \n" +
 	"\venvironment\x18\a \x03(\fR\venvironment\x12 \n" +
-	"\vassignments\x18\b \x03(\fR\vassignments\x12\x14\n" +
-	"\x05trace\x18\t \x01(\bR\x05trace\"\xfa\x01\n" +
+	"\vassignments\x18\b \x03(\fR\vassignments\"\xfa\x01\n" +
 	"\x05Reply\x12*\n" +
 	"\aoutcome\x18\x01 \x01(\x0e2\x10.jailctl.OutcomeR\aoutcome\x12\x14\n" +
 	"\x05errno\x18\x02 \x01(\rR\x05errno\x12\x12\n" +
