@@ -100,6 +100,9 @@ func (j *Judge) Ask(c Call) *Verdict {
 	return v
 }
 
+// Kills reports whether the verdict is Kill.
+func (j *Judge) Kills(c Call) bool { return j.options.answer(j.table, c) == kill }
+
 // Permits reports whether a command with these options may make the call.
 func Permits(o Options, c Call) bool {
 	what, _ := o.Contradiction()

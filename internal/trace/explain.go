@@ -131,8 +131,8 @@ func (x *explainer) filtered(tid int, c seccomp.Call) *Denial {
 	if v == nil {
 		return nil
 	}
-	k, _ := x.look(tid, c)
-	k.root.close()
+	k, err := x.look(tid, c)
+	defer k.root.close()
 	d := &Denial{Call: k.name, What: k.words(), Error: "killed", Why: v.Holds}
 	if d.Call == "" {
 		d.Call = "call " + strconv.Itoa(int(c.Nr))
@@ -158,6 +158,12 @@ func (x *explainer) filtered(tid int, c seccomp.Call) *Denial {
 		d.Rule = Ports
 	case d.change.network || d.change.local:
 		d.Rule = Network
+	}
+	// What Landlock would say next, so that one round is enough.
+	if uses, want, follow := x.uses(k); err == nil && x.mode(k, want, follow) == "" {
+		rule := d.Rule
+		x.unveil(d, uses, unix.EACCES)
+		d.Rule = rule
 	}
 	d.Add = d.change.line(x.written)
 	return d
@@ -348,7 +354,7 @@ func (x *explainer) uses(k *call) (uses []use, want []uint32, follow bool) {
 	// entry is a change to a directory.
 	entry := func(i int, right uint64) {
 		if f := at(i, false); f.path != "" {
-			uses = append(uses, use{f.parent(), right, f.parent()})
+			uses = append(uses, use{f.parent(), right, x.belongs(f.parent())})
 		}
 		want = append(want, changes)
 	}
@@ -404,8 +410,8 @@ func (x *explainer) uses(k *call) (uses []use, want []uint32, follow bool) {
 			// the new one as well.
 			const refer = unix.LANDLOCK_ACCESS_FS_REFER
 			uses = append(uses,
-				use{from.parent(), refer | x.plan.Rights(to.parent()), from.parent()},
-				use{to.parent(), refer, to.parent()})
+				use{from.parent(), refer | x.plan.Rights(to.parent()), x.belongs(from.parent())},
+				use{to.parent(), refer, x.belongs(to.parent())})
 		}
 	case "truncate":
 		if f := at(0, true); f.path != "" {
@@ -454,8 +460,8 @@ func (x *explainer) opens(k *call, flags uint64) (uses []use, want []uint32, fol
 	switch {
 	case !f.exists:
 		uses = append(uses,
-			use{f.parent(), unix.LANDLOCK_ACCESS_FS_MAKE_REG, f.parent()},
-			use{f.path, rights, f.parent()})
+			use{f.parent(), unix.LANDLOCK_ACCESS_FS_MAKE_REG, x.belongs(f.parent())},
+			use{f.path, rights, x.belongs(f.parent())})
 		bits = changes
 	case flags&tmpfile != 0:
 		uses = append(uses, use{f.path, rights, f.path})
@@ -466,8 +472,9 @@ func (x *explainer) opens(k *call, flags uint64) (uses []use, want []uint32, fol
 	return uses, []uint32{bits}, follow
 }
 
-// belongs is where an unveil for an existing file is to be: the file, or the directory
-// above it in which files are made and removed, and this one may be next time.
+// belongs is where an unveil for an existing file or directory is to be: itself, or the
+// unveiled directory above it in which things are made and removed, and this one
+// perhaps in each run.
 func (x *explainer) belongs(path string) string {
 	best := ""
 	for _, r := range x.plan.Rules {
@@ -502,7 +509,7 @@ func (x *explainer) unveil(d *Denial, uses []use, errno unix.Errno) bool {
 		d.change.unveil[i].Access = letters(d.change.unveil[i].Access, access)
 	}
 	if never {
-		d.Rule, d.Why, d.change = Unveil, "device nodes are made by nobody in a jail", change{}
+		d.Rule, d.Why, d.change, d.nothing = Unveil, "device nodes are made by nobody in a jail", change{}, true
 		return true
 	}
 	if len(d.change.unveil) == 0 {
@@ -595,7 +602,7 @@ func (x *explainer) socket(k *call, d *Denial, errno unix.Errno) *Denial {
 		if k.name == "bind" {
 			want = []uint32{changes}
 			if f, err := k.root.find(k.paths[0], false); err == nil {
-				uses = []use{{f.parent(), unix.LANDLOCK_ACCESS_FS_MAKE_SOCK, f.parent()}}
+				uses = []use{{f.parent(), unix.LANDLOCK_ACCESS_FS_MAKE_SOCK, x.belongs(f.parent())}}
 			}
 		}
 		if why := x.mode(k, want, true); why != "" {

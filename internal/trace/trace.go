@@ -108,7 +108,7 @@ func (t *Trace) run(cmd *client.Cmd) (syscall.WaitStatus, error) {
 	if err := cmd.Running(); err != nil {
 		return 0, err
 	}
-	tr := &tracer{pid: cmd.Pid(), killed: t.killed, left: t.left, stopped: func() {}, seen: func(unix.Signal) {}}
+	tr := &tracer{pid: cmd.Pid(), entered: t.entered, left: t.left, stopped: func() {}, seen: func(unix.Signal) {}}
 	if t.Stopped != nil {
 		tr.stopped = t.Stopped
 	}
@@ -133,18 +133,17 @@ func (t *Trace) run(cmd *client.Cmd) (syscall.WaitStatus, error) {
 
 // left is a call that failed.
 func (t *Trace) left(tid int, c seccomp.Call, errno unix.Errno) {
-	if v := t.x.judge.Ask(c); v != nil && !v.Kill {
-		if v.Errno == errno {
-			t.note(tid, t.x.filtered(tid, c))
-		}
-		return
+	switch v := t.x.judge.Ask(c); {
+	case v == nil:
+		t.note(tid, t.x.failed(tid, c, errno))
+	case !v.Kill && v.Errno == errno:
+		t.note(tid, t.x.filtered(tid, c))
 	}
-	t.note(tid, t.x.failed(tid, c, errno))
 }
 
-// killed is a process that SIGSYS ended at a call.
-func (t *Trace) killed(tid int, c seccomp.Call) {
-	if v := t.x.judge.Ask(c); v != nil && v.Kill {
+// entered is a call that begins; one that kills is looked at now or never.
+func (t *Trace) entered(tid int, c seccomp.Call) {
+	if t.x.judge.Kills(c) {
 		t.note(tid, t.x.filtered(tid, c))
 	}
 }

@@ -27,7 +27,7 @@ type tracer struct {
 	pid     int
 	tasks   map[int]*task
 	left    func(tid int, c seccomp.Call, errno unix.Errno) // after one that failed
-	killed  func(tid int, c seccomp.Call)                   // SIGSYS at a call
+	entered func(tid int, c seccomp.Call)                   // before a call
 	stopped func()                                          // the command's group is stopped
 	seen    func(sig unix.Signal)                           // the kernel, so the terminal, sent it to the command
 }
@@ -84,9 +84,6 @@ func (t *tracer) follow() (ended unix.WaitStatus, err error) {
 		case err != nil:
 			return 0, fmt.Errorf("cannot wait for the command: %w", err)
 		case ws.Exited() || ws.Signaled():
-			if at := t.tasks[tid]; at != nil && ws.Signaled() && ws.Signal() == unix.SIGSYS && at.inside {
-				t.killed(tid, at.call)
-			}
 			delete(t.tasks, tid)
 			if tid == t.pid {
 				t.release()
@@ -187,6 +184,7 @@ func (t *tracer) syscall(tid int, at *task) {
 	case unix.PTRACE_SYSCALL_INFO_ENTRY:
 		at.inside = true
 		at.call = seccomp.Call{Arch: info.arch, Nr: uint32(info.data[0]), Args: [6]uint64(info.data[1:7])}
+		t.entered(tid, at.call)
 	case unix.PTRACE_SYSCALL_INFO_EXIT:
 		if at.inside && uint8(info.data[1]) != 0 {
 			t.left(tid, at.call, unix.Errno(-int64(info.data[0])))
