@@ -160,7 +160,7 @@ func (p *program) command() *cobra.Command {
 // does the work otherwise.
 func (p *program) runCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "run [-u USER] [-g GROUP] [-C DIR] [-e NAME[=VALUE]]... [--tty=auto|share] [--status-fd=N] [--trace[=FILE] [--json]] JAIL [--] [COMMAND [ARG...]]",
+		Use:   strings.TrimPrefix(runline.Usage, "usage: jailctl "),
 		Short: "run a command in a jail",
 		Long:  aboutRun,
 		// jailctl has its own parser of the options, which aboutRun describes.
