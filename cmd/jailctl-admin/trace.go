@@ -88,7 +88,7 @@ func (p *program) trace(line *runline.Line) error {
 	t.Started = func() { event(map[string]any{"event": "started", "pid": line.Cmd.Pid()}) }
 	ended, err := t.Run(line.Cmd)
 	if refused := new(client.Refused); err == nil || errors.As(err, &refused) && refused.Outcome == ipc.ExecFailed {
-		t.Summarize()
+		t.Summarize(err == nil && ended.Exited() && ended.ExitStatus() == 0)
 	}
 	switch {
 	case err != nil:

@@ -37,7 +37,15 @@ type Trace struct {
 	x       *explainer
 	explain *jailpb.Explanation
 	kinds   map[string]*Denial
+	groups  map[string]*group // for people: kinds that differ in the arguments alone
 	order   []*Denial
+}
+
+// A group is a kind of denial, whatever the arguments.
+type group struct {
+	first *Denial
+	kinds int
+	count int
 }
 
 // New is a trace of the run that the helper explained so.
@@ -66,7 +74,7 @@ func New(explained *jailpb.Explanation) (*Trace, error) {
 		return nil, err
 	}
 	x.plan, _ = confine.Plan(compiled.Want, abi)
-	return &Trace{x: x, explain: explained, kinds: map[string]*Denial{}}, nil
+	return &Trace{x: x, explain: explained, kinds: map[string]*Denial{}, groups: map[string]*group{}}, nil
 }
 
 // ErrOthers is for a command that the kernel does not let the caller trace.
@@ -182,7 +190,14 @@ func (t *Trace) note(pid int, d *Denial) {
 	if d == nil {
 		return
 	}
-	key := strings.Join([]string{d.Call, d.What, d.Error, d.Rule, d.Why, d.Add}, "\x00")
+	like := strings.Join([]string{d.Call, d.Error, d.Rule, d.Why, d.Add}, "\x00")
+	g := t.groups[like]
+	if g == nil {
+		g = &group{first: d}
+		t.groups[like] = g
+	}
+	g.count++
+	key := like + "\x00" + d.What
 	if have := t.kinds[key]; have != nil {
 		have.Count++
 		return
@@ -190,23 +205,25 @@ func (t *Trace) note(pid int, d *Denial) {
 	d.Event, d.PID, d.Count = "denied", pid, 1
 	t.kinds[key] = d
 	t.order = append(t.order, d)
+	g.kinds++
 	if t.JSON {
 		first := *d
 		first.Count = 0
 		t.object(first)
 		return
 	}
-	if !d.shrugged() {
-		fmt.Fprintln(t.Out, "jailctl: "+d.String())
+	if g.first == d && !d.shrugged() {
+		fmt.Fprintln(t.Out, "jailctl: denied: "+d.say(true))
 	}
 }
 
 // shrugged is a call that programs do without when they are told that there is none.
 func (d *Denial) shrugged() bool { return d.Error == "ENOSYS" }
 
-func (d *Denial) String() string {
-	s := "denied: " + d.Call
-	if d.What != "" {
+// say is a denial in one line, with its arguments or without.
+func (d *Denial) say(whole bool) string {
+	s := d.Call
+	if d.What != "" && whole {
 		s += " " + d.What
 	}
 	s += ": " + d.Error + ", " + d.Rule
@@ -232,12 +249,11 @@ type summary struct {
 }
 
 // Summarize tells what was denied, each kind once, and the smallest confine block
-// that would have let it pass.
-func (t *Trace) Summarize() {
-	total, opened := 0, 0
+// that would have let it pass. Of a command that got on without, it says so.
+func (t *Trace) Summarize(succeeded bool) {
+	opened := 0
 	var shrugged []string
 	for _, d := range t.order {
-		total += d.Count
 		if !d.nothing {
 			opened++
 		}
@@ -258,12 +274,17 @@ func (t *Trace) Summarize() {
 		return
 	}
 	for _, d := range t.order {
-		if d.Count > 1 && !d.shrugged() {
-			fmt.Fprintf(t.Out, "jailctl: %d times %s\n", d.Count, strings.TrimPrefix(d.String(), "denied: "))
+		for _, g := range t.groups {
+			if g.first == d && g.count > 1 && !d.shrugged() {
+				fmt.Fprintf(t.Out, "jailctl: %d times %s\n", g.count, d.say(g.kinds == 1))
+			}
 		}
 	}
 	if len(shrugged) > 0 {
 		fmt.Fprintln(t.Out, "jailctl: answered with ENOSYS, and programs do without: "+strings.Join(shrugged, ", "))
+	}
+	if confine != "" && succeeded {
+		fmt.Fprintln(t.Out, "jailctl: the command succeeded all the same: it may need less than the following, or nothing")
 	}
 	if confine != "" {
 		fmt.Fprintf(t.Out, "jailctl: this block in %s, for the rule in line %d, would have let pass what the policy can permit:\n%s", t.explain.Policy, t.explain.Line, confine)
