@@ -221,4 +221,3 @@ func (r *rehearsal) close() {
 		os.Remove(f)
 	}
 }
-
