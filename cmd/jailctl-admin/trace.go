@@ -114,15 +114,22 @@ func (p *program) expire(cmd *client.Cmd, seconds uint64) {
 func die(sig syscall.Signal) {
 	// The command may have left a core; one of ours would tell nothing.
 	unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
-	// Not signal.Reset: the Go runtime has actions of its own, and a lot to say.
-	var act struct {
-		handler, flags, restorer uintptr
-		mask                     uint64
-	}
-	unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(&act)), 0, 8, 0, 0)
+	sigaction(sig, &action{})
 	unix.Kill(os.Getpid(), sig)
 	time.Sleep(100 * time.Millisecond)
 	os.Exit(128 + int(sig)) // a signal that does not end a process
+}
+
+// action is the kernel's struct of rt_sigaction(2). signal.Reset will not do: the Go
+// runtime has defaults of its own, and a lot to say.
+type action struct {
+	handler, flags, restorer uintptr
+	mask                     uint64
+}
+
+func sigaction(sig unix.Signal, act *action) (old action) {
+	unix.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(sig), uintptr(unsafe.Pointer(act)), uintptr(unsafe.Pointer(&old)), 8, 0, 0)
+	return old
 }
 
 // A relay passes signals on to the command. One that the terminal sent went to the
@@ -179,9 +186,9 @@ func (r *relay) stopped() {
 	for fd := range 3 {
 		if _, err := unix.IoctlGetTermios(fd, unix.TCGETS); err == nil {
 			// Without a shell that could continue us this does nothing.
-			signal.Reset(unix.SIGTSTP)
-			unix.Kill(os.Getpid(), unix.SIGTSTP)
-			signal.Notify(make(chan os.Signal, 1), unix.SIGTSTP)
+			old := sigaction(unix.SIGTSTP, &action{})
+			unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGTSTP) // delivered before it returns
+			sigaction(unix.SIGTSTP, &old)
 			unix.Kill(r.cmd.Pid(), unix.SIGCONT)
 			return
 		}
