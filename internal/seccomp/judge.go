@@ -114,34 +114,37 @@ func Permits(o Options, c Call) bool {
 // than one kind of thing; each opening of the network weighs more than promises.
 func (j *Judge) opens(c Call) (best *Options) {
 	o, least := j.options, 1<<30
-	for _, network := range []bool{o.Network, true} {
-		for _, local := range []bool{o.LocalSockets, true} {
-			for _, ports := range []bool{o.Ports, false} {
-				for _, more := range j.words(c) {
-					w := o
-					w.Network, w.LocalSockets, w.Ports = network, local, ports
-					cost := 0
-					for i, changed := range []bool{network != o.Network, local != o.LocalSockets, ports != o.Ports} {
-						if changed {
-							cost += 10 + i
+	type opening struct {
+		cost int
+		open func(*Options)
+	}
+	openings := []opening{
+		{0, func(*Options) {}},
+		{10, func(w *Options) { w.Network = true }},
+		{10, func(w *Options) { w.LocalSockets = true }},
+		{12, func(w *Options) { w.Ports, w.Bind = false, false }},
+	}
+	if o.Ports {
+		openings = append(openings, opening{5, func(w *Options) { w.Bind = true }})
+	}
+	for _, opening := range openings {
+		for _, more := range j.words(c) {
+			w, cost := o, opening.cost
+			opening.open(&w)
+			if o.Promises != nil {
+				w.Promises = slices.Clone(o.Promises)
+				for _, word := range more {
+					if !slices.Contains(w.Promises, word) {
+						w.Promises = append(w.Promises, word)
+						cost++
+						if word == "exec" {
+							cost++
 						}
-					}
-					if o.Promises != nil {
-						w.Promises = slices.Clone(o.Promises)
-						for _, word := range more {
-							if !slices.Contains(w.Promises, word) {
-								w.Promises = append(w.Promises, word)
-								cost++
-								if word == "exec" {
-									cost++
-								}
-							}
-						}
-					}
-					if cost < least && Permits(w, c) {
-						best, least = &w, cost
 					}
 				}
+			}
+			if cost < least && Permits(w, c) {
+				best, least = &w, cost
 			}
 		}
 	}

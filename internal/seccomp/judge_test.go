@@ -79,6 +79,7 @@ func TestJudgeOpensTheLeast(t *testing.T) {
 		{Options{Arch: "amd64"}, "socket", [6]uint64{unix.AF_INET6, unix.SOCK_STREAM}, &Options{Network: true}, "no sockets but pairs"},
 		{Options{Arch: "amd64"}, "socket", [6]uint64{unix.AF_UNIX, unix.SOCK_STREAM}, &Options{LocalSockets: true}, "no sockets but pairs"},
 		{Options{Arch: "amd64", Network: true, Ports: true}, "socket", [6]uint64{unix.AF_INET, unix.SOCK_DGRAM}, &Options{Network: true}, "no sockets but pairs and TCP"},
+		{Options{Arch: "amd64", Network: true, Ports: true}, "listen", [6]uint64{}, &Options{Network: true, Ports: true, Bind: true}, "no connection past the port rules"},
 		{Options{Arch: "amd64"}, "socket", [6]uint64{unix.AF_NETLINK, unix.SOCK_RAW}, nil, "no sockets but pairs"},
 		{Options{Arch: "amd64"}, "mount", [6]uint64{}, nil, "no other root, mounts or namespaces"},
 		{with("fattr"), "chmod", [6]uint64{1: 0o4755}, nil, "no set-id files"},
@@ -106,7 +107,7 @@ func TestJudgeOpensTheLeast(t *testing.T) {
 			if (test.want == nil) != (v.Opens == nil) {
 				t.Errorf("%s: opened by %+v, want %+v", test.name, v.Opens, test.want)
 			}
-		case v.Opens.Network != test.want.Network || v.Opens.LocalSockets != test.want.LocalSockets || v.Opens.Ports != test.want.Ports ||
+		case v.Opens.Network != test.want.Network || v.Opens.LocalSockets != test.want.LocalSockets || v.Opens.Ports != test.want.Ports || v.Opens.Bind != test.want.Bind ||
 			!slices.Equal(v.Opens.Promises, test.want.Promises):
 			t.Errorf("%s: opened by %+v, want %+v", test.name, v.Opens, test.want)
 		}

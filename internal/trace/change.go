@@ -29,6 +29,9 @@ func widened(from, to seccomp.Options) (c change) {
 	c.network = to.Network && !from.Network
 	c.local = to.LocalSockets && !from.LocalSockets
 	c.noPorts = from.Ports && !to.Ports
+	if to.Bind && !from.Bind {
+		c.bind = []uint32{0} // listen(2) without bind(2) takes any port
+	}
 	return c
 }
 

@@ -154,7 +154,7 @@ func (x *explainer) filtered(tid int, c seccomp.Call) *Denial {
 	d.change = widened(x.options, *v.Opens)
 	d.byCall = &c
 	switch {
-	case d.change.noPorts:
+	case d.change.noPorts || len(d.change.bind) > 0:
 		d.Rule = Ports
 	case d.change.network || d.change.local:
 		d.Rule = Network

@@ -341,11 +341,11 @@ func TestSignals(t *testing.T) {
 	}
 	for i := range 20 {
 		mark := fmt.Sprint(97600 + i)
-		cmd := As(Alice, exec.Command(Jailctl, "run", "--trace", "web", "sh", "-c", "/bin/sleep "+mark+" & /bin/sleep "+mark))
+		cmd := As(Alice, exec.Command(Jailctl, "run", "--trace", "web", "sh", "-c", "/bin/sleep "+mark+" | /bin/sleep "+mark+"; :"))
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Duration(i) * 3 * time.Millisecond)
+		time.Sleep(time.Duration(i*i) * time.Millisecond) // up to 0.4 s: before, at and after the start
 		cmd.Process.Kill()
 		cmd.Wait()
 		Gone(t, mark)
