@@ -166,6 +166,25 @@ func TestEachPromiseBrokenKills(t *testing.T) {
 	}
 }
 
+// What no policy permits is never a violation: it fails, and the program goes on.
+// What a C library looks for before main is one: the manual warns of it.
+func TestViolations(t *testing.T) {
+	root := wordJail(t)
+	roottest.Apply(t, "word", policy(root, `confine { promises: "stdio" violation: KILL }`))
+	for deed, errno := range map[string]unix.Errno{"inet": unix.EACCES, "unix": unix.EACCES, "dns": unix.EACCES} {
+		if r := word(t, root, "word", deed); r.Status != int(errno) {
+			t.Errorf("%s: %+v; want status %d", deed, r, errno)
+		}
+	}
+	root = reachJail(t) // linked with libc
+	for promises, status := range map[string]int{`"stdio"`: 0, `"stdio" violation: KILL`: 128 + int(unix.SIGSYS), `"stdio rpath" violation: KILL`: 0} {
+		roottest.Apply(t, "word", policy(root, "confine { promises: "+promises+" }"))
+		if r := jailrun(t, "word", "", "/own/reach", "ran"); r.Status != status {
+			t.Errorf("with %s: %+v; want status %d", promises, r, status)
+		}
+	}
+}
+
 // Promises hold for the command itself, and for all that it starts: exec does not
 // shed them, as it does with OpenBSD's pledge(2).
 func TestPromisesOutliveExec(t *testing.T) {

@@ -240,7 +240,7 @@ static long do_proc(void)
 static long do_limit(void)
 {
 	struct rlimit none = { 0, 0 };
-	TRY(CALL(prlimit64, 0, RLIMIT_CORE, &none, 0));
+	TRY(CALL(prlimit64, 0, RLIMIT_NICE, &none, 0));
 	return 0;
 }
 
