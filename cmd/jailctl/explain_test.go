@@ -24,7 +24,7 @@ func TestExplainEqualsStatus(t *testing.T) {
 		"another group":         {`users: "*" run_as { user: "daemon" group: "games" }`, "", Alice},
 		"promises":              {`users: "*" run_as { user: "daemon" }`, `promises: "stdio exec proc rpath"`, Alice},
 		"promises without exec": {`users: "*" run_as { user: "daemon" }`, `promises: "stdio"`, Alice},
-		"a rule's own":          {`users: "*" run_as { user: "daemon" } confine { promises: "stdio" violation: KILL }`, "network: true", Bob},
+		"a rule's own":          {`users: "*" run_as { user: "daemon" } confine { promises: "stdio rpath" violation: KILL }`, "network: true", Bob},
 		"root calls":            {`users: "*" run_as { user: "daemon" }`, "network: true", User{Name: "root"}},
 	} {
 		t.Run(name, func(t *testing.T) {

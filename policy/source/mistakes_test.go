@@ -2,6 +2,7 @@ package source
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -59,7 +60,7 @@ var mistakes = []struct {
 	{"not UTF-8", "# \u00e9\u00e9\xe9", `1:5: byte 0xe9 is not UTF-8; save the file as UTF-8`},
 	{"too large", strings.Repeat("#", MaxText-42), `1:1: the file has more than 262144 bytes; split it into several jails`},
 
-	{"too large when compiled", "rules { users: [" + strings.Repeat(`"alice",`, 30000) + `"*"] deny: true }`, `1:1: the compiled form has 1321511 bytes, more than 1048576; name groups in place of users, or split it into several jails`},
+	{"too large when compiled", "rules { users: [" + strings.Repeat(`"alice",`, 30000) + `"*"] deny: true }`, `1:1: the compiled form has N bytes, more than 1048576; name groups in place of users, or split it into several jails`},
 
 	{"no root", "rules { users: \"*\" deny: true }", `1:1: there is no root; write root: "/srv/jails/web", or where the jail is`},
 	{"relative root", `root: "srv"`, `1:7: root "srv" is not an absolute path; write it from the / of the host`},
@@ -167,6 +168,8 @@ var mistakes = []struct {
 	{"time without end", `limits { wall_seconds: 18446744073709551615 }`, `1:24: wall_seconds cannot be 18446744073709551615; write a number from 1 to 3162240000, or remove it`},
 }
 
+var compiledSize = regexp.MustCompile(`form has \d+ bytes`)
+
 func TestMistakes(t *testing.T) {
 	for _, test := range mistakes {
 		t.Run(test.name, func(t *testing.T) {
@@ -181,7 +184,9 @@ func TestMistakes(t *testing.T) {
 			if c != nil || len(problems) != 1 {
 				t.Fatalf("compiled %v, problems %v", c != nil, problems)
 			}
-			if got := problems[0].Error(); got != "web.txtpb:"+test.want {
+			// How large the filter in it is has nothing to do with this.
+			got := compiledSize.ReplaceAllString(problems[0].Error(), "form has N bytes")
+			if got != "web.txtpb:"+test.want {
 				t.Errorf("\n got %s\nwant web.txtpb:%s", got, test.want)
 			}
 		})
