@@ -68,7 +68,7 @@ func confined(x *jailpb.Explanation, abi int) (*confinement, error) {
 	if err := proto.Unmarshal(x.Confine.Written, written); err != nil {
 		return nil, fmt.Errorf("the confinement in force cannot be read: %w", err)
 	}
-	options := source.Options(written)
+	options := source.Options(written, x.Limits)
 	program, err := seccomp.Compile(options)
 	if err != nil {
 		return nil, fmt.Errorf("the seccomp filter in force cannot be explained: %w", err)

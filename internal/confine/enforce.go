@@ -68,7 +68,14 @@ func Enforce(e Enforcement) error {
 func fill(set int, e Enforcement) error {
 	for _, r := range e.Rules {
 		if err := addPath(set, r); err != nil {
-			return &Fault{"cannot unveil " + strconv.Quote(r.Path), err}
+			fix := ""
+			switch err {
+			case unix.ENOENT:
+				fix = " (where it may be missing, the policy says optional: true)"
+			case unix.ELOOP:
+				fix = " (a symbolic link is on the way: the policy names where it leads)"
+			}
+			return &Fault{"cannot unveil " + strconv.Quote(r.Path) + fix, err}
 		}
 	}
 	for _, p := range e.Connect {

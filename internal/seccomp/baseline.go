@@ -83,13 +83,6 @@ var baseline = []denial{
 		own("ioprio_set", 1),
 		{"prctl", []cond{is(0, prSchedCore)}, eperm, "PR_SCHED_CORE"},
 	}},
-	{"no core dump but as the policy has it", []rule{
-		// A limit of 1 keeps the kernel from starting the program that core_pattern
-		// names, outside and as root; 0 does not (core(5)). Programs that switch dumps
-		// off end where they cannot, so they are told that they could.
-		{"setrlimit", []cond{is(0, unix.RLIMIT_CORE)}, pretend, "RLIMIT_CORE"},
-		{"prlimit64", []cond{is(1, unix.RLIMIT_CORE), notPointer(2, 0)}, pretend, "sets RLIMIT_CORE"},
-	}},
 	{"no files past the tree", []rule{
 		{calls: "open_by_handle_at name_to_handle_at fanotify_init fanotify_mark", do: eperm},
 		{calls: "quotactl quotactl_fd acct swapon swapoff", do: eperm},
@@ -128,6 +121,15 @@ var baseline = []denial{
 		{calls: "lsm_set_self_attr", do: eperm},
 	}},
 }
+
+// noDumps is for policies without core dumps. A limit of 1 keeps the kernel from
+// starting the program that core_pattern names, outside and as root; 0 does not
+// (core(5)). Programs that switch dumps off end where they cannot, so they are told
+// that they could.
+var noDumps = denial{"no core dumps, and their limit stays", []rule{
+	{"setrlimit", []cond{is(0, unix.RLIMIT_CORE)}, pretend, "RLIMIT_CORE"},
+	{"prlimit64", []cond{is(1, unix.RLIMIT_CORE), notPointer(2, 0)}, pretend, "sets RLIMIT_CORE"},
+}}
 
 // network is what the baseline says of sockets. EACCES, as socket(2) has it.
 func network(o Options) []denial {

@@ -151,7 +151,7 @@ func TestProgramEqualsTable(t *testing.T) {
 func everyOption() []Options {
 	var all []Options
 	for _, arch := range []string{"amd64", "arm64"} {
-		for _, o := range []Options{{}, {Network: true}, {Network: true, Ports: true}, {Network: true, Ports: true, Bind: true}, {LocalSockets: true}, {Network: true, LocalSockets: true, Kill: true}} {
+		for _, o := range []Options{{}, {Network: true}, {Network: true, Ports: true}, {Network: true, Ports: true, Bind: true}, {LocalSockets: true}, {Network: true, LocalSockets: true, Kill: true}, {Dumps: true}} {
 			o.Arch = arch
 			all = append(all, o)
 			every := []string{}

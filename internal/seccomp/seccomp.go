@@ -36,6 +36,7 @@ type Options struct {
 	Bind         bool     // some of them are for binding
 	Promises     []string // nil: all that the baseline does not refuse
 	Kill         bool     // a broken promise kills; otherwise EPERM
+	Dumps        bool     // the policy's limits permit core dumps
 }
 
 type number struct {
@@ -178,7 +179,11 @@ func (o Options) arch() string {
 }
 
 func (o Options) denials() []denial {
-	return append(slices.Clip(baseline), network(o)...)
+	all := slices.Concat(baseline, network(o))
+	if !o.Dumps {
+		all = append(all, noDumps)
+	}
+	return all
 }
 
 // holds reports whether one of the grant's combinations is promised.

@@ -65,7 +65,7 @@ func New(explained *jailpb.Explanation) (*Trace, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the helper's explanation cannot be read: %w", err)
 	}
-	x := &explainer{written: written, options: source.Options(written), who: ids{explained.Uid, explained.Gid, explained.Groups}}
+	x := &explainer{written: written, options: source.Options(written, explained.Limits), who: ids{explained.Uid, explained.Gid, explained.Groups}}
 	if x.judge, err = seccomp.NewJudge(x.options); err != nil {
 		return nil, err
 	}
@@ -309,7 +309,7 @@ func (t *Trace) smallest() *jailpb.Confine {
 		less := strings.Join(slices.Delete(slices.Clone(words), i, i+1), " ")
 		try := proto.CloneOf(m)
 		try.Promises = &less
-		o := source.Options(try)
+		o := source.Options(try, t.explain.Limits)
 		if !slices.ContainsFunc(t.order, func(d *Denial) bool { return d.byCall != nil && !seccomp.Permits(o, *d.byCall) }) {
 			words, m = strings.Fields(less), try
 		}

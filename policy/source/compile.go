@@ -25,6 +25,8 @@ const (
 	noID = math.MaxUint32
 	// maxWall is 100 years: more would overflow what a client computes with.
 	maxWall = 100 * 366 * 24 * 3600
+	// noDump is the limit of bytes that stops core dumps of every kind (core(5)).
+	noDump = 1
 )
 
 // compile checks what the policy says and makes the compiled form of it. Where
@@ -70,6 +72,7 @@ func (c *checker) compile(name string, jail *jailpb.Jail) *jailpb.Compiled {
 	if len(jail.Rules) == 0 && !c.has(jail, "rules") {
 		c.problem(0, "write rules { ... }: who may run what as whom", "there are no rules, so nobody may run anything")
 	}
+	c.limits(jail.GetLimits(), out)
 	c.confine(jail.Confine, out) // the first
 	for _, rule := range jail.Rules {
 		compiled := c.rule(rule)
@@ -79,7 +82,6 @@ func (c *checker) compile(name string, jail *jailpb.Jail) *jailpb.Compiled {
 		out.Rules = append(out.Rules, compiled)
 	}
 	c.environment(jail.GetEnvironment(), out)
-	c.limits(jail.GetLimits(), out)
 	return out
 }
 
@@ -331,7 +333,7 @@ func (c *checker) limits(l *jailpb.Limits, out *jailpb.Compiled) {
 	// that hands the dump to a program, outside and as root (core(5)).
 	core := l.Core
 	if l.GetCore() == 0 {
-		core = proto.Uint64(1)
+		core = proto.Uint64(noDump)
 	}
 	for _, limit := range []struct {
 		field    string

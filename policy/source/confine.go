@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 
 	"jailctl/internal/confine"
@@ -12,10 +13,11 @@ import (
 	"jailctl/proto/jailpb"
 )
 
-// Options are what a confinement asks of the seccomp filter. A nil one is that of
-// a policy without.
-func Options(m *jailpb.Confine) seccomp.Options {
+// Options are what a confinement, in a jail with these limits, asks of the seccomp
+// filter. A nil one is that of a policy without.
+func Options(m *jailpb.Confine, limits []*jailpb.CompiledLimit) seccomp.Options {
 	o := seccomp.Options{
+		Dumps: slices.ContainsFunc(limits, func(l *jailpb.CompiledLimit) bool { return l.Resource == unix.RLIMIT_CORE && l.Value > noDump }),
 		Network: m.GetNetwork(), LocalSockets: m.GetLocalSockets(), Ports: m.GetNetworkPorts() != nil,
 		Bind: len(m.GetNetworkPorts().GetBind()) > 0, Kill: m.GetViolation() == jailpb.Violation_KILL,
 	}
@@ -65,7 +67,7 @@ func (c *checker) confine(m *jailpb.Confine, out *jailpb.Compiled) uint32 {
 		if m.Violation != jailpb.Violation_EPERM && m.Promises == nil {
 			c.problem(c.at(m, "violation", 0), "add promises, or remove it", "violation says what happens to what is not promised, and there are no promises")
 		}
-		if what, fix := Options(m).Contradiction(); what != "" {
+		if what, fix := Options(m, out.Limits).Contradiction(); what != "" {
 			field := "promises"
 			if m.Promises == nil {
 				field = "network_ports"
@@ -80,7 +82,7 @@ func (c *checker) confine(m *jailpb.Confine, out *jailpb.Compiled) uint32 {
 	if err != nil {
 		panic("internal error: cannot encode a confinement: " + err.Error())
 	}
-	o, w := Options(m), Want(m)
+	o, w := Options(m, out.Limits), Want(m)
 	program, err := seccomp.Compile(o)
 	if err != nil {
 		c.problem(c.at(m, "", 0), "promise less or more", "the filter cannot be made: %v", err)
