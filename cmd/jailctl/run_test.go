@@ -505,6 +505,43 @@ func TestInheritableCapabilities(t *testing.T) {
 	want(t, "caps", p["caps"], "00 00 00")
 }
 
+// With /proc in the jail, a process of the target's outside is a way out to where
+// it stands, for the directory asked for as for the command: there chmod(2) works,
+// which Landlock does not cover.
+func TestDirectoryByProc(t *testing.T) {
+	Apply(t, "web", everyone)
+	proc := Jail + "/proc"
+	if err := errors.Join(os.Mkdir(proc, 0o755), unix.Mount("proc", proc, "proc", 0, "")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		unix.Unmount(proc, unix.MNT_DETACH)
+		os.Remove(proc)
+	})
+	daemon := User{Name: "daemon", UID: 1, GID: 1}
+	outside := As(daemon, exec.Command("sleep", "60"))
+	outside.Dir = Public
+	if err := outside.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer outside.Wait()
+	defer outside.Process.Kill()
+	of := fmt.Sprintf("/proc/%d", outside.Process.Pid)
+	// The target may follow the link, and this is where it leads.
+	if r := Run(t, daemon, "readlink", of+"/cwd"); r.Out != Public+"\n" {
+		t.Fatalf("%+v", r)
+	}
+	for _, dir := range []string{of + "/cwd", of + "/cwd/..", of + "/root", of + "/root" + Public} {
+		r := Jailrun(t, Alice, "-C", dir, "web", "/bin/pwd")
+		if r.Status != 125 || !strings.Contains(r.Err, "permission denied") {
+			t.Errorf("%s: %+v", dir, r)
+		}
+	}
+	if r := Jailrun(t, Alice, "-C", "/proc/self/root", "web", "/bin/pwd"); r.Status != 0 {
+		t.Errorf("its own: %+v", r)
+	}
+}
+
 // The caller's keys stay the caller's.
 func TestKeyring(t *testing.T) {
 	Apply(t, "web", everyone)

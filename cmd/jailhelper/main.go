@@ -367,9 +367,6 @@ func confine(g *policy.Grant) (password load.Password, err error) {
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return password, failed("cannot set no_new_privs", err)
 	}
-	if err := unix.Chdir(g.Dir); err != nil {
-		return password, failed("cannot change to "+strconv.Quote(g.Dir)+" in the jail", err)
-	}
 	unix.Umask(int(g.Umask))
 	// A directory of the jail that is moved out, or a descriptor handed in, would lead
 	// out of the chroot (chroot(2)); Landlock goes by where a file is, not by how it
@@ -384,6 +381,11 @@ func confine(g *policy.Grant) (password load.Password, err error) {
 	}
 	if err := landlock.Enforce(plan); err != nil {
 		return password, failed("Landlock: "+err.Error(), nil)
+	}
+	// Not before: with /proc in the jail, the caller's directory could be
+	// /proc/PID/cwd, a way out to where another process of the target's stands.
+	if err := unix.Chdir(g.Dir); err != nil {
+		return password, failed("cannot change to "+strconv.Quote(g.Dir)+" in the jail", err)
 	}
 	if err := timers(0); err != nil {
 		return password, failed("cannot stop the alarm", err)
