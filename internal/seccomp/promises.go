@@ -80,12 +80,17 @@ var grants = []grant{
 			time gettimeofday clock_gettime clock_getres clock_nanosleep nanosleep times getrusage`, do: allow},
 		{calls: `getpid getppid gettid getpgrp getpgid getsid getuid geteuid getgid getegid getresuid getresgid getgroups
 			capget getrandom uname sysinfo getrlimit getpriority sched_yield sched_getaffinity getcpu wait4 waitid`, do: allow},
-		{calls: `recvfrom shutdown socketpair getsockname getpeername getsockopt`, do: allow},
+		{calls: `recvfrom shutdown getsockname getpeername getsockopt`, do: allow},
+		// A pair of datagrams, connected anew, would be what unix promises; inet and dns
+		// connect as well.
+		{"socketpair", []cond{masked(1, sockType, unix.SOCK_STREAM, unix.SOCK_SEQPACKET)}, allow, "not datagrams"},
 		{"sendto", []cond{pointer(4, 0)}, allow, "no address"},
 		{"mmap mprotect", []cond{none(2, unix.PROT_EXEC)}, allow, "not PROT_EXEC"},
 		// fstat(3) of glibc 2.33 to 2.38. A path given with the flag is looked at as well.
 		{"newfstatat", []cond{some(3, unix.AT_EMPTY_PATH)}, allow, "AT_EMPTY_PATH"},
-		{"fcntl", []cond{is(1, unix.F_DUPFD, unix.F_DUPFD_CLOEXEC, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL)}, allow, "F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL"},
+		{"fcntl", []cond{is(1, unix.F_DUPFD, unix.F_DUPFD_CLOEXEC, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL)}, allow, "F_DUPFD, F_GETFD, F_SETFD, F_GETFL"},
+		// On a terminal O_ASYNC sends SIGIO to its foreground group, which may be outside.
+		{"fcntl", []cond{is(1, unix.F_SETFL), none(2, unix.O_ASYNC)}, allow, "F_SETFL, not O_ASYNC"},
 		{"ioctl", []cond{is(1, unix.TIOCINQ, fionbio, fioclex, fionclex, unix.TCGETS, unix.TIOCGWINSZ)}, allow, "FIONREAD, FIONBIO, FIOCLEX, FIONCLEX, TCGETS, TIOCGWINSZ"},
 		{"prlimit64", []cond{pointer(2, 0)}, allow, "asks"},
 		{"clone", []cond{masked(0, 0x10f00, 0x10f00)}, allow, "a thread"}, // VM, FS, FILES, SIGHAND, THREAD
@@ -114,7 +119,7 @@ var grants = []grant{
 		{calls: "bind listen connect accept accept4 sendto setsockopt sendmsg sendmmsg recvmsg recvmmsg", do: allow},
 	}},
 	{"inet", []rule{{"socket", []cond{is(0, unix.AF_INET, unix.AF_INET6)}, allow, "IPv4, IPv6"}}},
-	{"unix", []rule{{"socket", []cond{is(0, unix.AF_UNIX)}, allow, "unix"}}},
+	{"unix", []rule{{"socket", []cond{is(0, unix.AF_UNIX)}, allow, "unix"}, {calls: "socketpair", do: allow}}},
 	{"dns", []rule{
 		{"socket", []cond{is(0, unix.AF_INET, unix.AF_INET6), masked(1, sockType, unix.SOCK_DGRAM)}, allow, "IPv4, IPv6, datagrams"},
 		{calls: "bind connect sendto sendmmsg setsockopt", do: allow},
