@@ -83,8 +83,7 @@ func run() error {
 	if err := drop(grant); err != nil {
 		return at("drop", err)
 	}
-	programs := lookup(grant)
-	password, err := confine(grant)
+	programs, password, err := confine(grant)
 	if err != nil {
 		return at("confine", err)
 	}
@@ -354,18 +353,18 @@ func drop(g *policy.Grant) error {
 // 7. confine: as the target, with no more rights than the command will have. Each
 // step binds this process as well, so the order is what the next ones need; the
 // filter is last, and what comes after it makes only the calls that every filter
-// permits. It returns what execve(2) wants to be told from then on.
-func confine(g *policy.Grant) (password load.Password, err error) {
+// permits. It returns what may be executed, and what execve(2) wants to be told.
+func confine(g *policy.Grant) (programs []program, password load.Password, err error) {
 	// Signals from the client, by now another user: the kernel delivers the pipe's
 	// signal with the rights noted here, which must be the target's, not root's.
 	for _, fd := range []uintptr{ipc.Signal, ipc.Death} {
 		if err := relay(fd); err != nil {
-			return password, failed("cannot set up the signal pipe", err)
+			return nil, password, failed("cannot set up the signal pipe", err)
 		}
 	}
 	// Set-uid files and file capabilities in the jail give nothing.
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return password, failed("cannot set no_new_privs", err)
+		return nil, password, failed("cannot set no_new_privs", err)
 	}
 	unix.Umask(int(g.Umask))
 	// A directory of the jail that is moved out, or a descriptor handed in, would lead
@@ -373,40 +372,40 @@ func confine(g *policy.Grant) (password load.Password, err error) {
 	// was reached. So it does for signals.
 	abi, err := landlock.Probe()
 	if err != nil {
-		return password, failed("Landlock: "+err.Error(), nil)
+		return nil, password, failed("Landlock: "+err.Error(), nil)
 	}
 	plan, missing := landlock.Plan(g.Confine.Want, abi)
 	if plan.Refuse {
-		return password, refused(landlock.Refusal(missing))
+		return nil, password, refused(landlock.Refusal(missing))
 	}
 	if err := landlock.Enforce(plan); err != nil {
-		return password, failed("Landlock: "+err.Error(), nil)
+		return nil, password, failed("Landlock: "+err.Error(), nil)
 	}
 	// Not before: with /proc in the jail, the caller's directory could be
 	// /proc/PID/cwd, a way out to where another process of the target's stands.
 	if err := unix.Chdir(g.Dir); err != nil {
-		return password, failed("cannot change to "+strconv.Quote(g.Dir)+" in the jail", err)
+		return nil, password, failed("cannot change to "+strconv.Quote(g.Dir)+" in the jail", err)
 	}
+	programs = lookup(g)
 	if err := timers(0); err != nil {
-		return password, failed("cannot stop the alarm", err)
+		return nil, password, failed("cannot stop the alarm", err)
 	}
 	// From here on the terminal stops what is as good as the command.
 	if err := stops(sigDfl); err != nil {
-		return password, failed("cannot reset signals", err)
+		return nil, password, failed("cannot reset signals", err)
 	}
 	// The Go runtime raised the soft limit of open files, for itself.
-	callerFiles.Cur = min(callerFiles.Cur, callerFiles.Max)
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &callerFiles); err != nil {
-		return password, failed("cannot restore the limit of open files", err)
+		return nil, password, failed("cannot restore the limit of open files", err)
 	}
 	for _, l := range g.Limits {
 		if err := limit(l); err != nil {
-			return password, failed("cannot set limit "+strconv.Itoa(l.Resource), err)
+			return nil, password, failed("cannot set limit "+strconv.Itoa(l.Resource), err)
 		}
 	}
 	program, err := load.Decode(g.Confine.Program)
 	if err != nil {
-		return password, failed(err.Error(), nil)
+		return nil, password, failed(err.Error(), nil)
 	}
 	// A command that may execute no other: from here on only exec below may.
 	if g.Confine.Once != 0 {
@@ -414,13 +413,13 @@ func confine(g *policy.Grant) (password load.Password, err error) {
 			err = load.Filter(load.Once(password, g.Confine.Once))
 		}
 		if err != nil {
-			return password, failed("cannot keep the command from executing others", err)
+			return nil, password, failed("cannot keep the command from executing others", err)
 		}
 	}
 	if err := load.Filter(program); err != nil {
-		return password, failed("cannot load the seccomp filter", err)
+		return nil, password, failed("cannot load the seccomp filter", err)
 	}
-	return password, nil
+	return programs, password, nil
 }
 
 // A program is a file that the command may mean.
