@@ -42,7 +42,7 @@ const noFiles = cobra.ShellCompDirectiveNoFileComp
 // runOptions are those of run; the values of the first four stand apart.
 var runOptions = []string{
 	"-u\trun as this user", "-g\trun as this group", "-C\tstart in this directory of the jail", "-e\tpass a variable",
-	"--tty=auto", "--tty=share", "--status-fd=", "--trace\tsay what is denied, and what would permit it", "--trace=", "--json\twith --trace, in JSON",
+	"--tty=auto", "--tty=share", "--tty=pty", "--status-fd=", "--trace\tsay what is denied, and what would permit it", "--trace=", "--json\twith --trace, in JSON",
 }
 
 // completeRun does without cobra's parser, as run does.

@@ -1,6 +1,7 @@
 // Jailctl-admin is every verb of jailctl but run: it checks, formats and applies
 // policies, and tells people what they may do. jailctl starts it in its own
-// place, so that what parses policies is not in the way of each command.
+// place, so that what parses policies is not in the way of each command. Under
+// other names it is the two processes between a terminal and `run --tty=pty`.
 //
 // It has no privilege but its user's. Only `apply`, `policy edit`, `list --all` and
 // `explain --as` want root, because only root may read or write what they do.
@@ -20,6 +21,7 @@ import (
 	"jailctl/client"
 	"jailctl/internal/confine"
 	"jailctl/internal/paths"
+	"jailctl/internal/pty"
 	"jailctl/internal/runline"
 	"jailctl/internal/safepath"
 	"jailctl/ipc"
@@ -46,6 +48,12 @@ type host struct {
 }
 
 func main() {
+	switch os.Args[0] {
+	case pty.RunName:
+		os.Exit(pty.Run(os.Args[1:]))
+	case pty.MonitorName:
+		os.Exit(pty.Monitor(os.Args[1:]))
+	}
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, host{
 		root: os.Geteuid() == 0, names: source.System(), groups: source.Memberships, listed: source.Listed, read: safepath.File, askHelper: client.Ask, landlock: confine.Probe, machine: thisMachine{},
 	}))
@@ -94,7 +102,8 @@ command began. 126: found, but cannot be executed. 127: not found in the jail.
   -g GROUP         run as GROUP, likewise
   -C DIR           start in DIR, a directory inside the jail
   -e NAME[=VALUE]  pass a variable that the policy keeps; without a value, yours
-  --tty=auto|share the terminal that the command gets
+  --tty=share|pty  the terminal that the command gets: yours, which is also what
+                   "auto" means, or one of its own
   --status-fd=N    write events to descriptor N
   --trace[=FILE]   say on standard error, or in FILE, what the confinement denies
                    and what in the policy would permit it, with a confine block to

@@ -33,18 +33,19 @@ func main() {
 	if len(args) > 1 && args[1] == "run" {
 		exit(run(args[2:]))
 	}
-	admin(args)
-}
-
-// admin becomes jailctl-admin with the same arguments and environment.
-func admin(args []string) {
 	if len(args) > 0 {
 		args = args[1:]
 	}
-	path := paths.Libexec + "/jailctl-admin"
-	err := syscall.Exec(path, append([]string{"jailctl"}, args...), syscall.Environ())
-	say("cannot start " + path + ": " + err.Error())
+	say(admin("jailctl", args))
 	exit(2)
+}
+
+// admin becomes jailctl-admin, under a name, with the same environment. It returns
+// why it could not.
+func admin(name string, args []string) string {
+	path := paths.Libexec + "/jailctl-admin"
+	err := syscall.Exec(path, append([]string{name}, args...), syscall.Environ())
+	return "cannot start " + path + ": " + err.Error()
 }
 
 // arguments returns argv.

@@ -25,8 +25,17 @@ func run(args []string) int {
 		write(1, runline.Usage+"\n")
 		return 0
 	}
-	if line.Trace {
-		admin(append([]string{"jailctl", "run"}, args...))
+	// That is more than this program should be linked with.
+	switch {
+	case line.PTY:
+		fail := "cannot make a terminal for the command: none of descriptors 0 to 2 is one; leave out --tty=pty"
+		if terminal() >= 0 {
+			fail = admin("jailctl-pty", append([]string{"run"}, args...))
+		}
+		return refused(status(line.StatusFD), &client.Refused{Outcome: ipc.Failed, Text: fail})
+	case line.Trace:
+		fail := admin("jailctl", append([]string{"run"}, args...))
+		return refused(status(line.StatusFD), &client.Refused{Outcome: ipc.Failed, Text: fail})
 	}
 	return start(line.Cmd, line.StatusFD)
 }

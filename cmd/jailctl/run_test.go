@@ -255,7 +255,7 @@ func TestExitSignal(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	for _, args := range [][]string{nil, {"-x", "web"}, {"--tty=maybe", "web"}, {"--tty=pty", "web"}, {"-u"}, {"-u", "", "web"}, {"-e", "=x", "web"}, {"--status-fd=9", "web"}, {"--status-fd=1", "web"}, {"--no"}} {
+	for _, args := range [][]string{nil, {"-x", "web"}, {"--tty=maybe", "web"}, {"--tty=pty", "web"}, {"-u", "--tty=pty", "-x", "web"}, {"-u"}, {"-u", "", "web"}, {"-e", "=x", "web"}, {"--status-fd=9", "web"}, {"--status-fd=1", "web"}, {"--no"}} {
 		if r := Jailrun(t, Alice, args...); r.Status != 125 || strings.Count(r.Err, "\n") != 1 || r.Out != "" {
 			t.Errorf("%q: %+v", args, r)
 		}

@@ -29,14 +29,14 @@ func openPTY(t *testing.T) (master, slave *os.File) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+	if err := unix.IoctlSetPointerInt(fd(master), unix.TIOCSPTLCK, 0); err != nil {
 		t.Fatal(err)
 	}
-	fd, _, errno := unix.Syscall(unix.SYS_IOCTL, master.Fd(), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
+	peer, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd(master)), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
 	if errno != 0 {
 		t.Fatal(errno)
 	}
-	slave = os.NewFile(fd, "slave")
+	slave = os.NewFile(peer, "slave")
 	if err := slave.Chown(int(Alice.UID), -1); err != nil {
 		t.Fatal(err)
 	}
@@ -45,8 +45,16 @@ func openPTY(t *testing.T) (master, slave *os.File) {
 
 func newTerminal(t *testing.T) *terminal {
 	t.Helper()
+	tty := onTerminal(t, exec.Command("bash", "--norc", "--noprofile", "-i"))
+	tty.expect("READY>")
+	return tty
+}
+
+// onTerminal runs cmd as alice, as leader of a session on a pseudo-terminal.
+func onTerminal(t *testing.T, cmd *exec.Cmd) *terminal {
+	t.Helper()
 	master, slave := openPTY(t)
-	cmd := As(Alice, exec.Command("bash", "--norc", "--noprofile", "-i"))
+	As(Alice, cmd)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	cmd.SysProcAttr.Setctty = true
 	cmd.Env = append(cmd.Env, "PS1=READY>", "TERM=dumb", "HISTFILE=")
@@ -71,7 +79,6 @@ func newTerminal(t *testing.T) *terminal {
 		cmd.Wait()
 		master.Close()
 	})
-	tty.expect("READY>")
 	return tty
 }
 
@@ -166,7 +173,7 @@ func TestTerminalSize(t *testing.T) {
 	Apply(t, "web", everyone)
 	tty := newTerminal(t)
 	resize := func(rows, cols uint16) {
-		if err := unix.IoctlSetWinsize(int(tty.master.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols}); err != nil {
+		if err := unix.IoctlSetWinsize(fd(tty.master), unix.TIOCSWINSZ, &unix.Winsize{Row: rows, Col: cols}); err != nil {
 			t.Fatal(err)
 		}
 	}

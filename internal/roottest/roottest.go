@@ -148,7 +148,7 @@ func setup() {
 	busybox, err := exec.LookPath("busybox")
 	must(err)
 	sh("cp", busybox, Jail+"/bin/busybox")
-	for _, applet := range []string{"sh", "cat", "ls", "sleep", "true", "id", "echo", "stty", "pwd", "env", "kill", "dd", "vi"} {
+	for _, applet := range []string{"sh", "cat", "ls", "sleep", "true", "id", "echo", "stty", "pwd", "env", "kill", "dd", "vi", "grep", "seq"} {
 		must(os.Symlink("busybox", Jail+"/bin/"+applet))
 	}
 }

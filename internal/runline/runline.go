@@ -11,25 +11,28 @@ import (
 )
 
 // Usage is one line.
-const Usage = "usage: jailctl run [-u USER] [-g GROUP] [-C DIR] [-e NAME[=VALUE]]... [--tty=auto|share] [--status-fd=N] [--trace[=FILE] [--json]] JAIL [--] [COMMAND [ARG...]]"
+const Usage = "usage: jailctl run [-u USER] [-g GROUP] [-C DIR] [-e NAME[=VALUE]]... [--tty=auto|share|pty] [--status-fd=N] [--trace[=FILE] [--json]] JAIL [--] [COMMAND [ARG...]]"
 
 // Line is a command line.
 type Line struct {
 	Cmd       *client.Cmd
 	StatusFD  int // -1: none
 	Help      bool
+	PTY       bool // on a terminal of its own
 	Trace     bool
 	TraceFile string // empty: standard error
 	JSON      bool
 }
 
 // Parse reads what stands behind "run"; fail says in one line what is wrong with it.
+// In args it leaves --tty=share where it has found --tty=pty: who makes the terminal
+// runs jailctl on it with these args.
 func Parse(args []string) (line *Line, fail string) {
 	env := syscall.Environ()
 	cmd := client.Command("", nil, env)
 	line = &Line{Cmd: cmd, StatusFD: -1}
 	for len(args) > 0 && len(args[0]) > 1 && args[0][0] == '-' {
-		arg := args[0]
+		given, arg := args, args[0]
 		args = args[1:]
 		if arg == "--" {
 			break
@@ -49,8 +52,14 @@ func Parse(args []string) (line *Line, fail string) {
 		if name, value, ok := strings.Cut(arg, "="); ok && strings.HasPrefix(arg, "--") {
 			switch name {
 			case "--tty":
-				if value != "auto" && value != "share" {
-					return nil, "unknown --tty " + strconv.Quote(value) + ": auto or share"
+				switch value {
+				case "auto", "share":
+					line.PTY = false
+				case "pty":
+					line.PTY = true
+					given[0] = "--tty=share"
+				default:
+					return nil, "unknown --tty " + strconv.Quote(value) + ": auto, share or pty"
 				}
 			case "--status-fd":
 				n, err := strconv.Atoi(value)
@@ -100,6 +109,9 @@ func Parse(args []string) (line *Line, fail string) {
 	}
 	if len(args) == 0 {
 		return nil, "no jail named; " + Usage
+	}
+	if line.PTY && line.Trace {
+		return nil, "--trace has the command share your terminal: leave out --tty=pty"
 	}
 	if line.JSON && !line.Trace {
 		return nil, "--json is the form of --trace; " + Usage
