@@ -17,7 +17,7 @@ import (
 // filter. A nil one is that of a policy without.
 func Options(m *jailpb.Confine, limits []*jailpb.CompiledLimit) seccomp.Options {
 	o := seccomp.Options{
-		Dumps: slices.ContainsFunc(limits, func(l *jailpb.CompiledLimit) bool { return l.Resource == unix.RLIMIT_CORE && l.Value > noDump }),
+		Dumps:   slices.ContainsFunc(limits, func(l *jailpb.CompiledLimit) bool { return l.Resource == unix.RLIMIT_CORE && l.Value > noDump }),
 		Network: m.GetNetwork(), LocalSockets: m.GetLocalSockets(), Ports: m.GetNetworkPorts() != nil,
 		Bind: len(m.GetNetworkPorts().GetBind()) > 0, Kill: m.GetViolation() == jailpb.Violation_KILL,
 	}
