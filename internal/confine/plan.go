@@ -108,9 +108,10 @@ var abis = [...]struct {
 const Newest = len(abis) - 1
 
 // Plan says what a kernel with this version of Landlock will enforce of w, and
-// what it cannot. Errata do not count: of those known, all deny too much, between
+// what it cannot. Errata do not count: two of those known deny too much, between
 // threads of one process that confined themselves apart (2) and on sockets that are
-// no TCP (1).
+// no TCP (1). The third (CVE-2025-68736) may permit too much, but only on what was
+// moved out of a mount, by somebody outside or by who has rights on both sides.
 func Plan(w Want, abi int) (Enforcement, []Missing) {
 	abi = max(0, min(abi, Newest))
 	e := Enforcement{ABI: abi, Log: abi >= 7}
