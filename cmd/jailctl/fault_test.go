@@ -113,6 +113,20 @@ func TestFaultInConfinement(t *testing.T) {
 	}
 }
 
+// Under degrade a kernel without Landlock is no reason not to run; one that does not
+// say what it has is.
+func TestFaultUnderDegrade(t *testing.T) {
+	Apply(t, "web", everyone+` confine { degrade: true }`)
+	trace := Prefix + "/trace"
+	t.Cleanup(func() { os.Remove(trace) })
+	for errno, runs := range map[string]bool{"EPERM": false, "ENOMEM": false, "EMFILE": false, "EINVAL": false, "ENOSYS": true, "EOPNOTSUPP": true} {
+		r, ran := straced(t, "-f", "-o", trace, "-e", "trace=landlock_create_ruleset", "-e", "inject=landlock_create_ruleset:error="+errno+":when=1")
+		if !injected(t, trace) || ran != runs || !ran && r.Status != 125 {
+			t.Errorf("%s: the command ran: %v, status %d, %q", errno, ran, r.Status, r.Err)
+		}
+	}
+}
+
 func injected(t *testing.T, trace string) bool {
 	t.Helper()
 	b, err := os.ReadFile(trace)

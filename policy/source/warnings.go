@@ -19,8 +19,10 @@ func Warnings(file string, compiled *jailpb.Compiled, now time.Time) []Problem {
 	if strings.Contains(jail.DefaultCommand, " ") {
 		c.problem(c.at(jail, "default_command", 0), "default_command takes no arguments", "warning: the path has a blank")
 	}
+	c.unused(jail.Confine)
 	for i, rule := range jail.Rules {
 		r := compiled.Rules[i]
+		c.unused(rule.Confine)
 		if ended(r, now) {
 			c.problem(c.at(rule, "not_after", 0), "remove it", "warning: the rule has ended on %s", rule.NotAfter)
 		} else if before := covering(compiled.Rules, i); before != nil {
@@ -34,6 +36,21 @@ func Warnings(file string, compiled *jailpb.Compiled, now time.Time) []Problem {
 		}
 	}
 	return c.located()
+}
+
+// unused notes what a confinement opens and its promises leave closed.
+func (c *checker) unused(m *jailpb.Confine) {
+	if m == nil || m.Promises == nil {
+		return
+	}
+	words := strings.Fields(*m.Promises)
+	has := func(w string) bool { return slices.Contains(words, w) }
+	if m.Network && !has("inet") && !has("dns") {
+		c.problem(c.at(m, "network", 0), "promise inet or dns, or remove it", "warning: the network is open and not promised, so there is none")
+	}
+	if m.LocalSockets && !has("unix") {
+		c.problem(c.at(m, "local_sockets", 0), "promise unix, or remove it", "warning: local sockets are open and not promised, so there are none")
+	}
 }
 
 // ended tells whether a rule matches nothing any more.

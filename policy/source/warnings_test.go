@@ -131,3 +131,25 @@ func TestIdleRulesDecideNothing(t *testing.T) {
 		t.Errorf("only %d rules were idle", idleRules)
 	}
 }
+
+// What is opened and not promised is told.
+func TestUnusedConfinement(t *testing.T) {
+	for text, want := range map[string]string{
+		`confine { network: true promises: "stdio" }`:                                                            "the network is open and not promised, so there is none",
+		`confine { network: true promises: "stdio inet" }`:                                                       "",
+		`confine { network: true promises: "stdio dns" }`:                                                        "",
+		`confine { network: true }`:                                                                              "",
+		`confine { local_sockets: true promises: "stdio rpath" }`:                                                "local sockets are open and not promised, so there are none",
+		`confine { local_sockets: true network: true promises: "stdio unix" }`:                                   "the network is open and not promised, so there is none",
+		`rules { users: "mallory" run_as { user: "daemon" } confine { local_sockets: true promises: "stdio" } }`: "local sockets are open and not promised, so there are none",
+	} {
+		compiled := compileText(t, minimal+text)
+		got := ""
+		for _, p := range Warnings("web.txtpb", compiled, today) {
+			got += strings.TrimPrefix(p.What, "warning: ")
+		}
+		if got != want {
+			t.Errorf("%s: %q, want %q", text, got, want)
+		}
+	}
+}
