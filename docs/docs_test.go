@@ -237,7 +237,7 @@ func TestManualsNameTheDefaultPlaces(t *testing.T) {
 // is tested is named.
 func TestSecurityNamesTests(t *testing.T) {
 	var sources []string
-	for _, pattern := range []string{"../cmd/*/*_test.go", "../client/*_test.go"} {
+	for _, pattern := range []string{"../cmd/*/*_test.go", "../client/*_test.go", "../internal/*/*_test.go"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)
