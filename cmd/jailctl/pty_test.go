@@ -57,6 +57,29 @@ func (tty *terminal) resize(rows, cols uint16) {
 	}
 }
 
+// block stops all output on the terminal, as Ctrl-S does, until go is called.
+func (tty *terminal) block() (goOn func()) {
+	tty.t.Helper()
+	n, err := unix.IoctlGetInt(fd(tty.master), unix.TIOCGPTN)
+	if err != nil {
+		tty.t.Fatal(err)
+	}
+	slave, err := unix.Open(fmt.Sprintf("/dev/pts/%d", n), unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		tty.t.Fatal(err)
+	}
+	flow := func(what int) {
+		if err := unix.IoctlSetInt(slave, unix.TCXONC, what); err != nil {
+			tty.t.Fatal(err)
+		}
+	}
+	flow(unix.TCOOFF)
+	return func() {
+		flow(unix.TCOON)
+		unix.Close(slave)
+	}
+}
+
 // becomes waits until the terminal has those modes.
 func (tty *terminal) becomes(want unix.Termios, when string) {
 	tty.t.Helper()
@@ -269,6 +292,63 @@ func TestPTYStop(t *testing.T) {
 	Gone(t, "begin")
 }
 
+// Not every shell puts the modes right by itself.
+func TestPTYStopModes(t *testing.T) {
+	Apply(t, "web", everyone)
+	tty := onTerminal(t, exec.Command("dash", "-i"))
+	tty.expect("READY>")
+	own := tty.odd()
+	tty.send(Jailctl + onPTY + "web sh -c 'echo be\"\"gin; cat'\n")
+	for range 3 {
+		tty.expect("begin")
+		raw := tty.modes()
+		if raw == own {
+			t.Error("not in raw mode")
+		}
+		tty.send("\x1a")
+		tty.expect("READY>")
+		tty.becomes(own, "stopped")
+		tty.send("fg\n")
+		tty.becomes(raw, "continued")
+		tty.send("begin\n")
+	}
+}
+
+// In the background the command runs and prints, and the terminal is the shell's.
+func TestPTYBackground(t *testing.T) {
+	Apply(t, "web", everyone)
+	tty := newTerminal(t)
+	ticks := Jailctl + onPTY + "web sh -c 'while :; do echo ti\"\"ck; sleep 0.1; done'"
+	runs := func() {
+		t.Helper()
+		for range 4 {
+			tty.expect("tick\r")
+		}
+		tty.send("jobs\n")
+		tty.expect("Running")
+	}
+	tty.send(ticks + "\n")
+	tty.expect("tick\r")
+	tty.send("\x1a")
+	tty.expect("Stopped")
+	tty.expect("READY>")
+	tty.send("bg\n")
+	tty.expect("&\r\n")
+	runs()
+	tty.send("kill %1; wait\n")
+	tty.expect("Terminated")
+	tty.send(ticks + " &\n")
+	runs()
+	tty.send("fg\n")
+	tty.expect("sh -c")
+	for i := 0; i < 100 && tty.modes().Lflag&(unix.ISIG|unix.ICANON) != 0; i++ {
+		time.Sleep(20 * time.Millisecond)
+	}
+	tty.send("\x03")
+	tty.expect("READY>")
+	Gone(t, "tick")
+}
+
 // All of a job stops and is continued, as Ctrl-Z means it.
 func TestPTYStopInAPipeline(t *testing.T) {
 	Apply(t, "web", everyone)
@@ -311,7 +391,10 @@ func TestPTYStopLastWords(t *testing.T) {
 	tty := newTerminal(t)
 	tty.send(Jailctl + onPTY + "web sh -c 'trap \"echo last words; kill -STOP \\$\\$\" TSTP; echo be\"\"gin; while :; do :; done'\n")
 	tty.expect("begin\r\n")
+	goOn := tty.block()
 	tty.send("\x1a")
+	time.Sleep(300 * time.Millisecond)
+	goOn()
 	if before := tty.expect("Stopped"); !strings.Contains(before, "last words\r\n") {
 		t.Errorf("only %q", before)
 	}
@@ -486,6 +569,12 @@ func TestPTYHangupUnheard(t *testing.T) {
 	waitFor(t, "98375")
 	tty.master.Close()
 	Gone(t, "98375")
+	for i := range 40 { // while it starts, too
+		tty := onTerminal(t, exec.Command("setsid", "-w", Jailctl, "run", "--tty=pty", "web", "sleep", "98376"))
+		time.Sleep(time.Duration(i) * time.Millisecond / 2)
+		tty.master.Close()
+	}
+	Gone(t, "98376")
 }
 
 func TestPTYStatus(t *testing.T) {
@@ -522,9 +611,22 @@ func TestPTYOutput(t *testing.T) {
 	if got := tty.expect("after=0\r\n"); got != all.String() {
 		t.Errorf("%d bytes arrived, want %d; the last are %q", len(got), all.Len(), got[max(0, len(got)-50):])
 	}
+	// The terminal takes nothing until the command is gone.
+	tty, _ = script(t, Jailctl+onPTY+"web sh -c 'echo be\"\"gin; read x; seq 1 5000; exit 4'; echo $?")
+	tty.expect("begin\r\n")
+	goOn := tty.block()
+	tty.send("\n")
+	for i := 0; i < 100 && len(processes("jailctl", "seq 1 5000")) > 0; i++ {
+		time.Sleep(20 * time.Millisecond)
+	}
+	goOn()
+	if got := tty.expect("4\r\nafter=0"); got != "\r\n"+all.String()[:strings.Index(all.String(), "5001")] {
+		t.Errorf("late: %d bytes arrived; the last are %q", len(got), got[max(0, len(got)-50):])
+	}
 	// A process that is left behind and keeps the pty does not hold us, or what it writes.
-	tty, _ = script(t, Jailctl+onPTY+"web sh -c 'trap \"\" HUP; (while echo y; do :; done) & echo x; exit 4'")
+	tty, _ = script(t, Jailctl+onPTY+"web sh -c 'trap \"\" HUP; seq 1 999999999 & sleep 0.2; exit 4'")
 	tty.expect("after=4\r\n")
+	Gone(t, "999999999")
 }
 
 // What is no terminal stays as it is; the terminal then keeps its modes, and its keys.
@@ -597,7 +699,10 @@ func TestPTYPassesOn(t *testing.T) {
 // The options are read once, by jailctl: what only looks like one is left alone.
 func TestPTYOptions(t *testing.T) {
 	Apply(t, "web", everyone)
-	tty, _ := script(t, Jailctl+" run --tty=pty --tty=auto web test -t 0; "+Jailctl+" run --tty=share --tty=pty -C /tmp web echo --tty=pty")
+	if r := Jailrun(t, Alice, "--tty=pty", "--tty=auto", "web", "true"); r.Status != 0 {
+		t.Errorf("the last does not count: %+v", r)
+	}
+	tty, _ := script(t, Jailctl+" run --tty=share --tty=pty -C /tmp web echo --tty=pty")
 	tty.expect("--tty=pty\r\n")
 	tty.expect("after=0\r\n")
 	tty, _ = script(t, Jailctl+" run -u --tty=pty web true")

@@ -38,6 +38,7 @@ type outer struct {
 	keys     bool // it is standard input too: what is typed there goes to the command
 	all      bool // it is standard output too
 	out      int  // the descriptor through which it is written to
+	gone     bool // it has hung up
 	master   int
 	socket   int // to the monitor; -1: it has been let go
 	monitor  int // its pid
@@ -79,7 +80,7 @@ func Run(args []string) int {
 	}
 	for {
 		var look <-chan time.Time
-		if o.keys && !o.attached && o.socket >= 0 {
+		if o.keys && !o.attached && !o.gone && o.socket >= 0 {
 			// No signal tells that a shell's fg gave the terminal to a job that runs.
 			look = time.After(100 * time.Millisecond)
 		}
@@ -98,9 +99,7 @@ func Run(args []string) int {
 			o.attach()
 		case <-hungUp:
 			hungUp = nil
-			if !signal.Ignored(unix.SIGHUP) {
-				o.signal(unix.SIGHUP)
-			}
+			o.hangUp()
 		case sig := <-signals:
 			o.signal(sig.(syscall.Signal))
 		}
@@ -191,6 +190,9 @@ func (o *outer) attach() {
 		return
 	}
 	now, err := unix.IoctlGetTermios(o.terminal, unix.TCGETS)
+	if err != nil {
+		o.hangUp()
+	}
 	if err != nil || !foreground(o.terminal) {
 		o.release()
 		return
@@ -208,6 +210,15 @@ func (o *outer) attach() {
 	}
 	o.attached = true
 	o.wake.Broadcast()
+}
+
+// hangUp tells jailctl that the terminal is gone; it knows whether the caller ignores
+// that.
+func (o *outer) hangUp() {
+	if !o.gone {
+		o.gone = true
+		o.pass(unix.SIGHUP)
+	}
 }
 
 // detach gives the terminal back.
