@@ -59,6 +59,10 @@ func Run(args []string) int {
 	runtime.LockOSThread() // raise, in stop, means this thread
 	o := &outer{terminal: firstTerminal(0, 1, 2), keys: isTerminal(0), all: isTerminal(1), out: firstTerminal(1, 2, 0)}
 	o.wake = sync.NewCond(&o.mu)
+	if o.terminal < 0 {
+		say("cannot make a terminal for the command: the caller's has hung up")
+		return unusable
+	}
 	// Before the size is read, so that no change of it is missed, and before a child
 	// can end: the caller may ignore SIGCHLD.
 	signals := make(chan os.Signal, 64)
