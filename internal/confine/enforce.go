@@ -14,7 +14,16 @@ type Fault struct {
 	Err  error
 }
 
-func (f *Fault) Error() string { return f.Step + ": " + f.Err.Error() }
+func (f *Fault) Error() string {
+	s := f.Step + ": " + f.Err.Error()
+	switch f.Err {
+	case unix.ENOENT:
+		s += "; where a path may be missing, the policy says optional: true"
+	case unix.ELOOP:
+		s += "; the policy must name where the link leads"
+	}
+	return s
+}
 
 func (f *Fault) Unwrap() error { return f.Err }
 
@@ -68,14 +77,7 @@ func Enforce(e Enforcement) error {
 func fill(set int, e Enforcement) error {
 	for _, r := range e.Rules {
 		if err := addPath(set, r); err != nil {
-			fix := ""
-			switch err {
-			case unix.ENOENT:
-				fix = " (where it may be missing, the policy says optional: true)"
-			case unix.ELOOP:
-				fix = " (a symbolic link is on the way: the policy names where it leads)"
-			}
-			return &Fault{"cannot unveil " + strconv.Quote(r.Path) + fix, err}
+			return &Fault{"cannot unveil " + strconv.Quote(r.Path), err}
 		}
 	}
 	for _, p := range e.Connect {

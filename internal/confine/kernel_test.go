@@ -327,7 +327,7 @@ func TestLinksAreRefused(t *testing.T) {
 	} {
 		for _, optional := range []bool{false, true} {
 			w := Want{Unveil: []Path{{Path: "/bin", Access: "rx"}, {Path: c.path, Access: "rwxc", Optional: optional}}}
-			want := []string{"enforce: cannot unveil \"" + c.path + "\": " + c.err}
+			want := []string{"enforce: cannot unveil \"" + c.path + "\": " + c.err + hint(c.err)}
 			if optional && c.path == "/data/missing" {
 				want = []string{"read /other/file: EACCES", "exec /bin/true: ok"}
 			}
@@ -341,7 +341,7 @@ func TestLinksAreRefused(t *testing.T) {
 		{"/data", "R", "no message of desired type"},
 	} {
 		w := Want{Unveil: []Path{{Path: c.path, Access: c.access}}}
-		expect(t, c.path+" "+c.access, s.run(t, child{How: "ours", Want: w, Ops: []string{"stat /"}}, nil, nil), "enforce: cannot unveil \""+c.path+"\": "+c.err)
+		expect(t, c.path+" "+c.access, s.run(t, child{How: "ours", Want: w, Ops: []string{"stat /"}}, nil, nil), "enforce: cannot unveil \""+c.path+"\": "+c.err+hint(c.err))
 	}
 	// As the target: what it may not search, it may not unveil.
 	ok(t, os.Mkdir(s.jail+"/private", 0o700))
@@ -463,4 +463,12 @@ func TestRefusedPlan(t *testing.T) {
 	if e, _ := Plan(Want{Degrade: true}, 0); Enforce(e) != nil {
 		t.Error("nothing to enforce, and an error")
 	}
+}
+
+// hint is what is said after an error.
+func hint(err string) string {
+	return map[string]string{
+		"no such file or directory":         "; where a path may be missing, the policy says optional: true",
+		"too many levels of symbolic links": "; the policy must name where the link leads",
+	}[err]
 }
