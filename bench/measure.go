@@ -36,7 +36,8 @@ type spread struct {
 type result struct {
 	Name string `json:"name"`
 	spread
-	CPU spread `json:"cpu"`
+	CPU  spread `json:"cpu"`
+	wall []time.Duration // one for each round
 }
 
 func find(results []result, name string) *result {
@@ -92,7 +93,7 @@ func measure(ctx context.Context, who caller, contenders []contender, warmup, n 
 	}
 	results := make([]result, len(contenders))
 	for i, c := range contenders {
-		results[i] = result{c.name, spreadOf(wall[i]), spreadOf(cpu[i])}
+		results[i] = result{c.name, spreadOf(wall[i]), spreadOf(cpu[i]), wall[i]}
 	}
 	u := *find(results, unit)
 	for i := range results {
