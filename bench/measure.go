@@ -36,7 +36,7 @@ type spread struct {
 type result struct {
 	Name string `json:"name"`
 	spread
-	CPU  spread `json:"cpu"`
+	CPU  spread          `json:"cpu"`
 	wall []time.Duration // one for each round
 }
 

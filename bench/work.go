@@ -32,9 +32,9 @@ var workloads = []workload{
 // against that in a bare chroot. Ratio is the median of the rounds' ratios: what
 // slows the machine down slows both of a round down.
 type loss struct {
-	Name  string `json:"name"`
-	Bare  spread `json:"chroot"`
-	Jail  spread `json:"jail"`
+	Name  string  `json:"name"`
+	Bare  spread  `json:"chroot"`
+	Jail  spread  `json:"jail"`
 	Ratio float64 `json:"ratio"`
 }
 
