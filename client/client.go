@@ -242,13 +242,24 @@ func (c *Cmd) Running() error {
 	return &Refused{Outcome: r.Outcome, Errno: r.Errno, Text: r.Text, Stage: r.Stage}
 }
 
+// nap waits 10 ms and returns how many nanoseconds went by.
+func nap() int64 {
+	var before, after syscall.Timeval
+	syscall.Gettimeofday(&before)
+	syscall.Nanosleep(&syscall.Timespec{Nsec: 10e6}, nil)
+	syscall.Gettimeofday(&after)
+	return after.Nano() - before.Nano()
+}
+
 // Wait waits for the command to end. stopped, if not nil, is called when it
 // stops, and the command is continued when it returns true; after false, stops are
 // no longer looked for.
 func (c *Cmd) Wait(stopped func() bool) (syscall.WaitStatus, error) {
 	for stopped != nil && c.wait(wExited|wStopped|wNoWait) == cldStopped {
-		// A shell that stops and continues us both does so one by one.
-		syscall.Nanosleep(&syscall.Timespec{Nsec: 10e6}, nil)
+		// A shell that stops and continues us both does so one by one. Where we were
+		// stopped meanwhile, the wait begins anew.
+		for nap() > 20e6 {
+		}
 		if c.wait(wStopped|wNoWait|wNoHang) != cldStopped {
 			continue
 		}

@@ -82,8 +82,11 @@ func onTerminal(t *testing.T, cmd *exec.Cmd) *terminal {
 	return tty
 }
 
+// send types s, as late as a person would: what is typed just as bash shows its
+// prompt, or has said which job it continues, is lost or meant for bash.
 func (tty *terminal) send(s string) {
 	tty.t.Helper()
+	time.Sleep(100 * time.Millisecond)
 	if _, err := tty.master.WriteString(s); err != nil {
 		tty.t.Fatal(err)
 	}
