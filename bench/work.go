@@ -19,13 +19,13 @@ import (
 type workload struct{ name, script string }
 
 var workloads = []workload{
-	{"git status", "cd /work/repo; i=0; while [ $i -lt 100 ]; do git status >/dev/null; i=$((i+1)); done"},
-	{"tar -z", "for i in 1 2 3; do tar -C /work -czf /tmp/repo.tar.gz repo; done"},
-	{"compile", "cd /work; for i in 1 2; do gcc -O2 -c large.c -o /tmp/large.o; done"},
+	{"git status", "cd /home/repo; i=0; while [ $i -lt 100 ]; do git status >/dev/null; i=$((i+1)); done"},
+	{"tar -z", "for i in 1 2 3; do tar -C /home -czf /tmp/repo.tar.gz repo; done"},
+	{"compile", "cd /home; for i in 1 2; do gcc -O2 -c large.c -o /tmp/large.o; done"},
 	// The worst cases: hardly more than starting programs, and than opening, reading
 	// and closing small files.
-	{"compile, 200 lines", "cd /work; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do gcc -O2 -c hello.c -o /tmp/hello.o; done"},
-	{"tar, 2000 files", "for i in 1 2 3 4 5 6 7 8 9 10; do tar -C /work -cf - repo | cat >/dev/null; done"},
+	{"compile, 200 lines", "cd /home; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do gcc -O2 -c hello.c -o /tmp/hello.o; done"},
+	{"tar, 2000 files", "for i in 1 2 3 4 5 6 7 8 9 10; do tar -C /home -cf - repo | cat >/dev/null; done"},
 }
 
 // loss is one workload's time in a jail of jailctl's, with the default confinement,
@@ -59,7 +59,7 @@ func (s *setup) work(ctx context.Context, n int) ([]loss, error) {
 	}
 	var all []loss
 	for _, w := range workloads {
-		shell := []string{"/bin/sh", "-c", "export HOME=/work TMPDIR=/tmp; " + w.script}
+		shell := []string{"/bin/sh", "-c", "export HOME=/home TMPDIR=/tmp; " + w.script}
 		results, err := measure(ctx, s.caller, []contender{
 			{unit, append([]string{bare}, shell...)},
 			{jailctlName, append(slices.Clone(jailed), shell...)},
@@ -75,7 +75,7 @@ func (s *setup) work(ctx context.Context, n int) ([]loss, error) {
 // workJail makes a jail with the machine's own programs, read-only, and something to
 // work on. The mounts are gone before anything is removed.
 func (s *setup) workJail(root string) error {
-	for _, dir := range []string{"usr", "etc", "dev", "tmp", "work/repo/src"} {
+	for _, dir := range []string{"usr", "etc", "dev", "tmp", "home/repo/src"} {
 		if err := os.MkdirAll(root+"/"+dir, 0o755); err != nil {
 			return err
 		}
@@ -95,7 +95,7 @@ func (s *setup) workJail(root string) error {
 		fmt.Fprintf(&text, "static int f%d(int a) { return a * %d + 1; }\n", i, i)
 	}
 	for i := range 2000 {
-		if err := os.WriteFile(fmt.Sprintf("%s/work/repo/src/%d.c", root, i), []byte(text.String()), 0o644); err != nil {
+		if err := os.WriteFile(fmt.Sprintf("%s/home/repo/src/%d.c", root, i), []byte(text.String()), 0o644); err != nil {
 			return err
 		}
 	}
@@ -104,14 +104,14 @@ func (s *setup) workJail(root string) error {
 	for i := range 150 {
 		fmt.Fprintf(&large, "int f%d(const char *s, int n) {\n\tint i, h = %d;\n\tfor (i = 0; i < n; i++)\n\t\th = h * 31 + s[i] %% (i + 1);\n\treturn h;\n}\n", i, i)
 	}
-	repo := root + "/work/repo"
+	repo := root + "/home/repo"
 	return errors.Join(
-		os.WriteFile(root+"/work/hello.c", []byte(hello), 0o644),
-		os.WriteFile(root+"/work/large.c", []byte(large.String()), 0o644),
+		os.WriteFile(root+"/home/hello.c", []byte(hello), 0o644),
+		os.WriteFile(root+"/home/large.c", []byte(large.String()), 0o644),
 		s.command("git", "init", "-q", repo),
 		s.command("git", "-C", repo, "add", "."),
 		s.command("git", "-C", repo, "-c", "user.name=b", "-c", "user.email=b@example.org", "commit", "-qm", "work"),
-		s.command("chown", "-R", target, root+"/work"),
+		s.command("chown", "-R", target, root+"/home"),
 	)
 }
 
