@@ -1,16 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"slices"
 	"strings"
 
-	"google.golang.org/protobuf/proto"
-
 	"jailctl/internal/confine"
 	"jailctl/internal/seccomp"
-	"jailctl/policy"
 	"jailctl/policy/source"
 	"jailctl/proto/jailpb"
 )
@@ -56,27 +52,11 @@ type confinement struct {
 // plan is made by the helper's own function, and the filter in force is compared
 // with what its description compiles to.
 func confined(x *jailpb.Explanation, abi int) (*confinement, error) {
-	raw, err := proto.Marshal(x.Confine)
+	c, written, err := source.InForce(x.Confine, x.Limits)
 	if err != nil {
 		return nil, err
 	}
-	c, err := policy.DecodeConfine(raw)
-	if err != nil {
-		return nil, fmt.Errorf("the confinement in force cannot be read: %w", err)
-	}
-	written := &jailpb.Confine{}
-	if err := proto.Unmarshal(x.Confine.Written, written); err != nil {
-		return nil, fmt.Errorf("the confinement in force cannot be read: %w", err)
-	}
-	options := source.Options(written, x.Limits)
-	program, err := seccomp.Compile(options)
-	if err != nil {
-		return nil, fmt.Errorf("the seccomp filter in force cannot be explained: %w", err)
-	}
-	if !bytes.Equal(program, c.Program) || options.Once() != c.Once {
-		return nil, fmt.Errorf("the seccomp filter in force was compiled by another version of jailctl; root renews it with: jailctl apply")
-	}
-	filter, err := seccomp.Explain(options)
+	filter, err := seccomp.Explain(source.Options(written, x.Limits))
 	if err != nil {
 		return nil, err
 	}

@@ -17,7 +17,6 @@ import (
 	"jailctl/internal/confine"
 	"jailctl/internal/seccomp"
 	"jailctl/ipc"
-	"jailctl/policy"
 	"jailctl/policy/source"
 	"jailctl/proto/jailpb"
 )
@@ -50,20 +49,9 @@ type group struct {
 
 // New is a trace of the run that the helper explained so.
 func New(explained *jailpb.Explanation) (*Trace, error) {
-	if explained.Confine == nil {
-		return nil, errors.New("the helper's explanation has no confinement")
-	}
-	written := &jailpb.Confine{}
-	if err := proto.Unmarshal(explained.Confine.Written, written); err != nil {
-		return nil, fmt.Errorf("the helper's explanation cannot be read: %w", err)
-	}
-	raw, err := proto.Marshal(explained.Confine)
+	compiled, written, err := source.InForce(explained.Confine, explained.Limits)
 	if err != nil {
 		return nil, err
-	}
-	compiled, err := policy.DecodeConfine(raw)
-	if err != nil {
-		return nil, fmt.Errorf("the helper's explanation cannot be read: %w", err)
 	}
 	x := &explainer{written: written, options: source.Options(written, explained.Limits), who: ids{explained.Uid, explained.Gid, explained.Groups}}
 	if x.judge, err = seccomp.NewJudge(x.options); err != nil {

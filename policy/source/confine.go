@@ -1,6 +1,8 @@
 package source
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +12,7 @@ import (
 
 	"jailctl/internal/confine"
 	"jailctl/internal/seccomp"
+	"jailctl/policy"
 	"jailctl/proto/jailpb"
 )
 
@@ -48,6 +51,33 @@ func Want(m *jailpb.Confine) confine.Want {
 		w.Unveil = append(w.Unveil, confine.Path{Path: u.Path, Access: u.Access, Optional: u.Optional})
 	}
 	return w
+}
+
+// InForce reads a compiled confinement, in a jail with these limits: what the helper
+// does, and what the policy says. It is an error if this version would compile
+// another filter: what is then said of it would not hold.
+func InForce(c *jailpb.CompiledConfine, limits []*jailpb.CompiledLimit) (policy.Confine, *jailpb.Confine, error) {
+	written := &jailpb.Confine{}
+	raw, err := proto.Marshal(c)
+	if err == nil {
+		err = proto.Unmarshal(c.GetWritten(), written)
+	}
+	var compiled policy.Confine
+	if err == nil {
+		compiled, err = policy.DecodeConfine(raw)
+	}
+	if err != nil {
+		return compiled, nil, fmt.Errorf("the confinement in force cannot be read: %w", err)
+	}
+	o := Options(written, limits)
+	program, err := seccomp.Compile(o)
+	if err != nil {
+		return compiled, nil, fmt.Errorf("the seccomp filter in force cannot be explained: %w", err)
+	}
+	if !bytes.Equal(program, compiled.Program) || o.Once() != compiled.Once {
+		return compiled, nil, errors.New("the seccomp filter in force was compiled by another version of jailctl; root renews it with: jailctl apply")
+	}
+	return compiled, written, nil
 }
 
 func ports(numbers []uint32) (list []uint16) {
