@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -365,10 +366,11 @@ func Syslog(t testing.TB) func() []string {
 	}
 }
 
-// Gone fails the test if a process whose command line or executable has mark is
-// still there after two seconds.
+// Gone fails the test if a process whose command line or executable has mark, by
+// itself and not within a longer word or number, is still there after two seconds.
 func Gone(t testing.TB, mark string) {
 	t.Helper()
+	word := regexp.MustCompile(`(^|\W)` + regexp.QuoteMeta(mark) + `($|\W)`)
 	var left []string
 	for range 40 {
 		left = left[:0]
@@ -376,7 +378,7 @@ func Gone(t testing.TB, mark string) {
 		for _, f := range files {
 			b, _ := os.ReadFile(f)
 			exe, _ := os.Readlink(filepath.Dir(f) + "/exe")
-			if bytes.Contains(b, []byte(mark)) || strings.Contains(exe, mark) {
+			if word.Match(b) || word.MatchString(exe) {
 				left = append(left, f+" "+strings.ReplaceAll(string(b), "\x00", " "))
 			}
 		}
