@@ -1,0 +1,247 @@
+// Package host reads the machine that jails are made from and notes what it was
+// asked, so that a later build can tell whether any answer would be another now.
+// It executes nothing and changes nothing.
+package host
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Info is what lstat(2) says of a path.
+type Info struct {
+	// Mode is type and permission bits, as in inode(7).
+	Mode     uint32
+	UID, GID uint32
+	Dev, Ino uint64
+	Size     int64
+	Links    uint64
+	// Modified and Changed are in nanoseconds since 1970.
+	Modified, Changed int64
+	// Rdev is the number of a device.
+	Rdev uint64
+	// Blocks are of 512 bytes each.
+	Blocks int64
+}
+
+// Type is the file's type alone: unix.S_IFREG and so on.
+func (i Info) Type() uint32 { return i.Mode & unix.S_IFMT }
+
+// IsDir and the like tell the type.
+func (i Info) IsDir() bool     { return i.Type() == unix.S_IFDIR }
+func (i Info) IsRegular() bool { return i.Type() == unix.S_IFREG }
+func (i Info) IsSymlink() bool { return i.Type() == unix.S_IFLNK }
+
+// Stamp is what a build noted of a path. The zero Stamp is of a path with nothing.
+type Stamp struct {
+	Mode              uint32
+	Ino               uint64
+	Size              int64
+	Modified, Changed int64
+	// Listed means that the names in a directory were read too. Of other directories
+	// only the mode counts: their times change with each file in them.
+	Listed bool
+}
+
+// Host is the file system beneath a root. It is not for use by several goroutines
+// at once.
+type Host struct {
+	root  string
+	known map[string]answer
+}
+
+type answer struct {
+	info   Info
+	err    error
+	listed bool
+}
+
+// New is the host whose "/" is at root: "" or "/" for the machine itself.
+func New(root string) *Host {
+	return &Host{root: strings.TrimRight(root, "/"), known: map[string]answer{}}
+}
+
+// Stat is Info of a path below no root, from its lstat(2).
+func Stat(st *unix.Stat_t) Info {
+	return Info{
+		st.Mode, st.Uid, st.Gid, uint64(st.Dev), st.Ino, st.Size, uint64(st.Nlink),
+		st.Mtim.Nano(), st.Ctim.Nano(), uint64(st.Rdev), st.Blocks,
+	}
+}
+
+// Lstat does not follow a symbolic link. Name is absolute and clean. Links among the
+// directories on the way are followed by the kernel: use Walk to learn of them.
+func (h *Host) Lstat(name string) (Info, error) {
+	if a, ok := h.known[name]; ok {
+		return a.info, a.err
+	}
+	var st unix.Stat_t
+	a := answer{}
+	if err := unix.Lstat(h.root+name, &st); err != nil {
+		a.err = &fs.PathError{Op: "lstat", Path: name, Err: err}
+	} else {
+		a.info = Stat(&st)
+	}
+	h.known[name] = a
+	return a.info, a.err
+}
+
+// Readlink is the text of a symbolic link.
+func (h *Host) Readlink(name string) (string, error) {
+	if _, err := h.Lstat(name); err != nil {
+		return "", err
+	}
+	return os.Readlink(h.root + name)
+}
+
+// List is the names in a directory, ascending.
+func (h *Host) List(name string) ([]string, error) {
+	info, err := h.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(h.root+name, unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	slices.Sort(names)
+	h.known[name] = answer{info, nil, true}
+	return names, err
+}
+
+// Open opens a regular file, and nothing else, for reading.
+func (h *Host) Open(name string) (*os.File, error) {
+	info, err := h.Lstat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsRegular() {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("not a regular file")}
+	}
+	f, err := os.OpenFile(h.root+name, unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Ino != info.Ino || st.Mode != info.Mode {
+		f.Close()
+		return nil, &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("it was replaced at this moment")}
+	}
+	return f, nil
+}
+
+// Read is a regular file's content, of at most limit bytes. Links are followed.
+func (h *Host) Read(name string, limit int64) ([]byte, error) {
+	real, err := h.Real(name)
+	if err != nil {
+		return nil, err
+	}
+	f, err := h.Open(real)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var b bytes.Buffer
+	n, err := io.Copy(&b, io.LimitReader(f, limit+1))
+	if err == nil && n > limit {
+		err = &fs.PathError{Op: "read", Path: name, Err: fmt.Errorf("more than %d bytes", limit)}
+	}
+	return b.Bytes(), err
+}
+
+// maxLinks is how many symbolic links the kernel follows in one path (path_resolution(7)).
+const maxLinks = 40
+
+// Walk visits each component on the way to name as the kernel would, links before
+// what they stand for, and returns the path without links at which it ends. A visit
+// sees the path of a component, itself free of links but for the last one. The way
+// ends early at the first component that is not there, with its error.
+func (h *Host) Walk(name string, visit func(at string, info Info)) (string, error) {
+	done, rest, links := "/", name, 0
+	for {
+		rest = strings.TrimLeft(rest, "/")
+		if rest == "" {
+			return done, nil
+		}
+		part, after, more := strings.Cut(rest, "/")
+		rest = after
+		switch part {
+		case ".":
+			continue
+		case "..":
+			done = path.Dir(done)
+			continue
+		}
+		at := path.Join(done, part)
+		info, err := h.Lstat(at)
+		if err != nil {
+			return at, err
+		}
+		if visit != nil {
+			visit(at, info)
+		}
+		if !info.IsSymlink() {
+			if more && !info.IsDir() {
+				return at, &fs.PathError{Op: "lstat", Path: name, Err: unix.ENOTDIR}
+			}
+			done = at
+			continue
+		}
+		if links++; links > maxLinks {
+			return at, &fs.PathError{Op: "lstat", Path: name, Err: unix.ELOOP}
+		}
+		target, err := h.Readlink(at)
+		if err != nil {
+			return at, err
+		}
+		if strings.HasPrefix(target, "/") {
+			done = "/"
+		}
+		rest = target + "/" + rest
+		if !more {
+			rest = target
+		}
+	}
+}
+
+// Real is the path without links that name stands for.
+func (h *Host) Real(name string) (string, error) { return h.Walk(name, nil) }
+
+// Asked is every path that was asked about, with its stamp.
+func (h *Host) Asked() map[string]Stamp {
+	all := make(map[string]Stamp, len(h.known))
+	for name, a := range h.known {
+		all[name] = a.info.stamp(a.listed)
+	}
+	return all
+}
+
+func (i Info) stamp(listed bool) Stamp {
+	if i.IsDir() && !listed {
+		return Stamp{Mode: i.Mode}
+	}
+	s := Stamp{i.Mode, i.Ino, i.Size, i.Modified, i.Changed, listed}
+	if i.IsDir() {
+		s.Size = 0
+	}
+	return s
+}
+
+// Same tells whether a path of the machine has that stamp now.
+func (h *Host) Same(name string, s Stamp) bool {
+	var st unix.Stat_t
+	if err := unix.Lstat(h.root+name, &st); err != nil {
+		return s.Mode == 0
+	}
+	return Stat(&st).stamp(s.Listed) == s
+}
