@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
 
 	"jailctl/proto/jailpb"
@@ -251,7 +252,10 @@ func active(c *jailpb.Compiled, now time.Time) (rules []*jailpb.CompiledRule) {
 // plain puts the active rules of a policy into words and gives each party a label.
 func plain(c *jailpb.Compiled, label map[party]string, now time.Time) []plainRule {
 	// The compiled form has the numbers of groups; their names are in its source.
-	written, _, _ := parse(c.Source)
+	written := &jailpb.Jail{}
+	if prototext.Unmarshal(c.Source, written) != nil {
+		written = nil
+	}
 	var rules []plainRule
 	for i, r := range c.Rules {
 		if idle(c.Rules, i, now) {
@@ -403,7 +407,8 @@ func commandLine(c *jailpb.CompiledCommand) string {
 // shellWord quotes what a shell would not take as it is.
 func shellWord(s string) string {
 	special := func(r rune) bool {
-		return !strings.ContainsRune("%+-./:=@_,", r) && (r >= 0x80 || !isNameByte(byte(r)))
+		plain := '0' <= r && r <= '9' || 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
+		return !plain && !strings.ContainsRune("%+-./:=@_,", r)
 	}
 	if s != "" && !strings.ContainsFunc(s, special) {
 		return s

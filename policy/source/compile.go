@@ -47,17 +47,17 @@ func (c *checker) compile(name string, jail *jailpb.Jail) *jailpb.Compiled {
 	}
 	for _, r := range jail.Description {
 		if !unicode.IsPrint(r) {
-			c.problem(c.at(jail, "description", 0), "write one line of printable text", "description holds %q", string(r))
+			c.Note(c.At(jail, "description", 0), "write one line of printable text", "description holds %q", string(r))
 			break
 		}
 	}
 	switch {
 	case jail.Root == "/":
-		c.problem(c.at(jail, "root", 0), "name a directory that holds the jail alone", `root cannot be "/"`)
+		c.Note(c.At(jail, "root", 0), "name a directory that holds the jail alone", `root cannot be "/"`)
 	case jail.Root != "":
 		c.absolute(jail, "root", jail.Root, "the host")
-	case !c.has(jail, "root"):
-		c.problem(0, fmt.Sprintf(`write root: "/srv/jails/%s", or where the jail is`, name), "there is no root")
+	case !c.Has(jail, "root"):
+		c.Note(0, fmt.Sprintf(`write root: "/srv/jails/%s", or where the jail is`, name), "there is no root")
 	}
 	if jail.DefaultCommand != "" {
 		c.absolute(jail, "default_command", jail.DefaultCommand, "the jail")
@@ -67,10 +67,10 @@ func (c *checker) compile(name string, jail *jailpb.Jail) *jailpb.Compiled {
 		out.WorkingDirectory = jail.WorkingDirectory
 	}
 	if jail.Umask != nil {
-		out.Umask = c.umask(jail)
+		out.Umask = jail.GetUmask()
 	}
-	if len(jail.Rules) == 0 && !c.has(jail, "rules") {
-		c.problem(0, "write rules { ... }: who may run what as whom", "there are no rules, so nobody may run anything")
+	if len(jail.Rules) == 0 && !c.Has(jail, "rules") {
+		c.Note(0, "write rules { ... }: who may run what as whom", "there are no rules, so nobody may run anything")
 	}
 	c.limits(jail.GetLimits(), out)
 	c.confine(jail.Confine, out) // the first
@@ -87,40 +87,27 @@ func (c *checker) compile(name string, jail *jailpb.Jail) *jailpb.Compiled {
 
 // absolute notes a path that is not absolute, clean and free of control characters.
 func (c *checker) absolute(m proto.Message, field, p, inside string) {
-	at := c.at(m, field, 0)
+	at := c.At(m, field, 0)
 	switch {
 	case strings.ContainsFunc(p, unicode.IsControl):
-		c.problem(at, "use a path without them", "%s %q holds control characters", field, p)
+		c.Note(at, "use a path without them", "%s %q holds control characters", field, p)
 	case !path.IsAbs(p):
-		c.problem(at, fmt.Sprintf("write it from the / of %s", inside), "%s %q is not an absolute path", field, p)
+		c.Note(at, fmt.Sprintf("write it from the / of %s", inside), "%s %q is not an absolute path", field, p)
 	case path.Clean(p) != p:
-		c.problem(at, fmt.Sprintf("write %q", path.Clean(p)), "%s %q has an element too many", field, p)
+		c.Note(at, fmt.Sprintf("write %q", path.Clean(p)), "%s %q has an element too many", field, p)
 	}
-}
-
-func (c *checker) umask(jail *jailpb.Jail) uint32 {
-	umask, at := jail.GetUmask(), c.at(jail, "umask", 0)
-	raw := c.raw[place{jail, "umask", 0}]
-	switch {
-	case umask > 0o777:
-		c.problem(at, "write one from 0 to 0777", "umask %s is more than 0777", raw)
-	case raw[0] != '0':
-		// 77 for 077 would open what was meant to be closed.
-		c.problem(at, fmt.Sprintf("write 0%s, or 0%o for that number", raw, umask), "umask %s has no leading 0, so it is decimal", raw)
-	}
-	return umask
 }
 
 func (c *checker) rule(rule *jailpb.Rule) *jailpb.CompiledRule {
-	out := &jailpb.CompiledRule{Line: uint32(c.line(c.at(rule, "", 0))), Deny: rule.Deny}
-	if !c.has(rule, "users") && !c.has(rule, "groups") {
-		c.problem(c.at(rule, "", 0), `write users: "NAME" or groups: "NAME"; "*" is everyone`, "the rule is for nobody")
+	out := &jailpb.CompiledRule{Line: uint32(c.Line(c.At(rule, "", 0))), Deny: rule.Deny}
+	if !c.Has(rule, "users") && !c.Has(rule, "groups") {
+		c.Note(c.At(rule, "", 0), `write users: "NAME" or groups: "NAME"; "*" is everyone`, "the rule is for nobody")
 	}
 	var callers []User
 	for i, name := range rule.Users {
 		if name == "*" {
 			out.Everyone = true
-		} else if u, ok := c.user(c.at(rule, "users", i), name); ok {
+		} else if u, ok := c.user(c.At(rule, "users", i), name); ok {
 			callers = append(callers, u)
 			out.Users = append(out.Users, compiledUser(u))
 		}
@@ -128,7 +115,7 @@ func (c *checker) rule(rule *jailpb.Rule) *jailpb.CompiledRule {
 	for i, name := range rule.Groups {
 		if name == "*" {
 			out.Everyone = true
-		} else if gid, _, ok := c.group(c.at(rule, "groups", i), name); ok {
+		} else if gid, _, ok := c.group(c.At(rule, "groups", i), name); ok {
 			out.Groups = append(out.Groups, gid)
 		}
 	}
@@ -136,18 +123,18 @@ func (c *checker) rule(rule *jailpb.Rule) *jailpb.CompiledRule {
 		out.Commands = append(out.Commands, c.command(command))
 	}
 	switch run := rule.RunAs; {
-	case rule.Deny && c.has(rule, "run_as"):
-		c.problem(c.at(rule, "run_as", 0), "remove run_as, or remove deny", "a rule that denies has no run_as")
-	case rule.Deny && c.has(rule, "confine"):
-		c.problem(c.at(rule, "confine", 0), "remove one of the two", "a rule that denies has nothing to confine")
+	case rule.Deny && c.Has(rule, "run_as"):
+		c.Note(c.At(rule, "run_as", 0), "remove run_as, or remove deny", "a rule that denies has no run_as")
+	case rule.Deny && c.Has(rule, "confine"):
+		c.Note(c.At(rule, "confine", 0), "remove one of the two", "a rule that denies has nothing to confine")
 	case rule.Deny:
 	case run != nil:
 		c.target(run, out)
 		if run.Caller {
 			c.rootCallers(rule, callers)
 		}
-	case !c.has(rule, "run_as"):
-		c.problem(c.at(rule, "", 0), `write run_as { user: "NAME" } or run_as { caller: true }, or deny: true`,
+	case !c.Has(rule, "run_as"):
+		c.Note(c.At(rule, "", 0), `write run_as { user: "NAME" } or run_as { caller: true }, or deny: true`,
 			"the rule does not say whom the command runs as")
 	}
 	if rule.NotAfter != "" {
@@ -164,14 +151,14 @@ func (c *checker) command(command *jailpb.Command) *jailpb.CompiledCommand {
 	out := &jailpb.CompiledCommand{Path: command.Path, HasArgs: command.NoArgs || len(command.Args) > 0}
 	switch {
 	case command.Path == "/":
-		c.problem(c.at(command, "path", 0), "name a program", `path "/" is a directory`)
+		c.Note(c.At(command, "path", 0), "name a program", `path "/" is a directory`)
 	case command.Path != "":
 		c.absolute(command, "path", command.Path, "the jail")
-	case !c.has(command, "path"):
-		c.problem(c.at(command, "", 0), `write path: "/usr/bin/program"`, "the command has no path")
+	case !c.Has(command, "path"):
+		c.Note(c.At(command, "", 0), `write path: "/usr/bin/program"`, "the command has no path")
 	}
-	if command.NoArgs && c.has(command, "args") {
-		c.problem(c.at(command, "no_args", 0), "remove one of the two", "no_args contradicts args")
+	if command.NoArgs && c.Has(command, "args") {
+		c.Note(c.At(command, "no_args", 0), "remove one of the two", "no_args contradicts args")
 	}
 	for i, arg := range command.Args {
 		switch {
@@ -180,7 +167,7 @@ func (c *checker) command(command *jailpb.Command) *jailpb.CompiledCommand {
 		case i == len(command.Args)-1:
 			out.AnyRest = true
 		default:
-			c.problem(c.at(command, "args", i), `write one commands { } for each wording; "*" stands last, for any rest`,
+			c.Note(c.At(command, "args", i), `write one commands { } for each wording; "*" stands last, for any rest`,
 				`"*" is not the last of args`)
 		}
 	}
@@ -192,45 +179,45 @@ func (c *checker) target(run *jailpb.RunAs, out *jailpb.CompiledRule) {
 	if run.Caller {
 		out.Caller = true
 		for _, field := range []string{"user", "group", "groups"} {
-			if c.has(run, field) {
-				c.problem(c.at(run, field, 0), "remove one of the two", "%s contradicts caller: the caller brings user and group, and no others", field)
+			if c.Has(run, field) {
+				c.Note(c.At(run, field, 0), "remove one of the two", "%s contradicts caller: the caller brings user and group, and no others", field)
 			}
 		}
 		return
 	}
-	if !c.has(run, "user") {
-		c.problem(c.at(run, "", 0), `write user: "NAME", or caller: true alone`, "run_as names no user")
+	if !c.Has(run, "user") {
+		c.Note(c.At(run, "", 0), `write user: "NAME", or caller: true alone`, "run_as names no user")
 	}
 	var user User
 	known := false
 	if run.User != "" {
-		at := c.at(run, "user", 0)
+		at := c.At(run, "user", 0)
 		if user, known = c.user(at, run.User); known {
 			out.User = compiledUser(user)
 			if user.UID == 0 {
-				c.problem(at, "name a user with few rights, best one for this jail", "user %q is uid 0: root leaves any chroot", run.User)
+				c.Note(at, "name a user with few rights, best one for this jail", "user %q is uid 0: root leaves any chroot", run.User)
 				known = false // the primary group is part of the same mistake
 			}
 		}
 	}
 	switch {
 	case run.Group != "":
-		at := c.at(run, "group", 0)
+		at := c.At(run, "group", 0)
 		if gid, name, ok := c.group(at, run.Group); ok {
 			out.Gid, out.GroupName = gid, name
 			c.notRootGroup(at, gid, "group %q is gid 0", run.Group)
 		}
-	case known && !c.has(run, "group") && user.Name == "":
-		c.problem(c.at(run, "user", 0), `write group: "NAME" beside it`, "user %s has no account, hence no primary group", run.User)
-	case known && !c.has(run, "group"):
+	case known && !c.Has(run, "group") && user.Name == "":
+		c.Note(c.At(run, "user", 0), `write group: "NAME" beside it`, "user %s has no account, hence no primary group", run.User)
+	case known && !c.Has(run, "group"):
 		out.Gid = user.GID
 		if _, name, err := c.names.Group(strconv.FormatUint(uint64(user.GID), 10)); err == nil {
 			out.GroupName = name
 		}
-		c.notRootGroup(c.at(run, "user", 0), user.GID, "the primary group of user %q is gid 0", run.User)
+		c.notRootGroup(c.At(run, "user", 0), user.GID, "the primary group of user %q is gid 0", run.User)
 	}
 	for i, group := range run.Groups {
-		at := c.at(run, "groups", i)
+		at := c.At(run, "groups", i)
 		if gid, _, ok := c.group(at, group); ok {
 			c.notRootGroup(at, gid, "group %q is gid 0", group)
 			if !slices.Contains(out.TargetGroups, gid) {
@@ -242,7 +229,7 @@ func (c *checker) target(run *jailpb.RunAs, out *jailpb.CompiledRule) {
 
 func (c *checker) notRootGroup(at int, gid uint32, format, name string) {
 	if gid == 0 {
-		c.problem(at, "name a group with few rights", format, name)
+		c.Note(at, "name a group with few rights", format, name)
 	}
 }
 
@@ -251,26 +238,26 @@ func (c *checker) rootCallers(rule *jailpb.Rule, callers []User) {
 	for _, u := range callers {
 		switch i := slices.Index(rule.Users, u.Written); {
 		case u.UID == 0:
-			c.problem(c.at(rule, "users", i), "remove the user, or name another target", "with caller: true user %q would run as uid 0", u.Written)
+			c.Note(c.At(rule, "users", i), "remove the user, or name another target", "with caller: true user %q would run as uid 0", u.Written)
 		case u.Name != "" && u.GID == 0:
-			c.problem(c.at(rule, "users", i), "remove the user, or name another target", "with caller: true user %q would run as gid 0", u.Written)
+			c.Note(c.At(rule, "users", i), "remove the user, or name another target", "with caller: true user %q would run as gid 0", u.Written)
 		}
 	}
 }
 
 // notAfter is the first second at which the rule no longer holds.
 func (c *checker) notAfter(rule *jailpb.Rule) uint64 {
-	at := c.at(rule, "not_after", 0)
+	at := c.At(rule, "not_after", 0)
 	t, err := time.Parse(time.DateOnly, rule.NotAfter)
 	if err == nil {
 		t = t.AddDate(0, 0, 1)
 	} else if t, err = time.Parse(time.RFC3339, rule.NotAfter); err != nil || t.Nanosecond() != 0 {
-		c.problem(at, `write a day, "2027-01-31", or an instant, "2027-01-31T18:00:00Z"`, "not_after %q is neither day nor instant", rule.NotAfter)
+		c.Note(at, `write a day, "2027-01-31", or an instant, "2027-01-31T18:00:00Z"`, "not_after %q is neither day nor instant", rule.NotAfter)
 		return 0
 	}
 	if t.Unix() <= 0 {
 		// 0 would be "for ever" to the helper.
-		c.problem(at, "write a later day, or deny: true", "not_after %q is before 1970", rule.NotAfter)
+		c.Note(at, "write a later day, or deny: true", "not_after %q is before 1970", rule.NotAfter)
 		return 0
 	}
 	return uint64(t.Unix())
@@ -284,29 +271,29 @@ var (
 func (c *checker) environment(env *jailpb.Environment, out *jailpb.Compiled) {
 	for i, name := range env.GetKeep() {
 		if !keepName.MatchString(name) {
-			c.problem(c.at(env, "keep", i), `write letters, digits and _, no digit first; "*" may end it`, "keep %q is no variable's name", name)
+			c.Note(c.At(env, "keep", i), `write letters, digits and _, no digit first; "*" may end it`, "keep %q is no variable's name", name)
 		} else if prefix, pattern := strings.CutSuffix(name, "*"); strings.HasPrefix(name, "LD_") || pattern && strings.HasPrefix("LD_", prefix) {
 			// LD_PRELOAD and its kin would have every listed command run the caller's code.
-			c.problem(c.at(env, "keep", i), "give it a fixed value with set { }", "keep %q would pass the loader's variables, with which a caller runs code of its own", name)
+			c.Note(c.At(env, "keep", i), "give it a fixed value with set { }", "keep %q would pass the loader's variables, with which a caller runs code of its own", name)
 		}
 		out.Keep = append(out.Keep, name)
 	}
 	lines := map[string]int{}
 	for _, v := range env.GetSet() {
-		at := c.at(v, "name", 0)
+		at := c.At(v, "name", 0)
 		if v.Name == "" {
-			if !c.has(v, "name") {
-				c.problem(at, `write name: "NAME"`, "the variable has no name")
+			if !c.Has(v, "name") {
+				c.Note(at, `write name: "NAME"`, "the variable has no name")
 			}
 			continue
 		}
 		if !variableName.MatchString(v.Name) {
-			c.problem(at, "write letters, digits and _, no digit first", "set %q is no variable's name", v.Name)
+			c.Note(at, "write letters, digits and _, no digit first", "set %q is no variable's name", v.Name)
 		}
 		if line, again := lines[v.Name]; again {
-			c.problem(at, "keep one of the two", "%s is set in line %d already", v.Name, line)
+			c.Note(at, "keep one of the two", "%s is set in line %d already", v.Name, line)
 		}
-		lines[v.Name] = c.line(at)
+		lines[v.Name] = c.Line(at)
 		out.Set = append(out.Set, []byte(v.Name+"="+v.Value))
 		if v.Name == "PATH" {
 			out.Path = v.Value
@@ -319,7 +306,7 @@ func (c *checker) environment(env *jailpb.Environment, out *jailpb.Compiled) {
 func (c *checker) searchPath(v *jailpb.Variable) {
 	for dir := range strings.SplitSeq(v.Value, ":") {
 		if !path.IsAbs(dir) || path.Clean(dir) != dir {
-			c.problem(c.at(v, "value", 0), "write absolute directories of the jail with : between them", "PATH has the element %q", dir)
+			c.Note(c.At(v, "value", 0), "write absolute directories of the jail with : between them", "PATH has the element %q", dir)
 		}
 	}
 }
@@ -352,13 +339,13 @@ func (c *checker) limits(l *jailpb.Limits, out *jailpb.Compiled) {
 			continue
 		}
 		if *limit.value < limit.least {
-			c.problem(c.at(l, limit.field, 0), fmt.Sprintf("write at least %d, or remove it", limit.least),
+			c.Note(c.At(l, limit.field, 0), fmt.Sprintf("write at least %d, or remove it", limit.least),
 				"with %s %d no command can start", limit.field, *limit.value)
 		}
 		out.Limits = append(out.Limits, &jailpb.CompiledLimit{Resource: limit.resource, Value: *limit.value})
 	}
 	if l.WallSeconds != nil && (*l.WallSeconds == 0 || *l.WallSeconds > maxWall) {
-		c.problem(c.at(l, "wall_seconds", 0), fmt.Sprintf("write a number from 1 to %d, or remove it", maxWall),
+		c.Note(c.At(l, "wall_seconds", 0), fmt.Sprintf("write a number from 1 to %d, or remove it", maxWall),
 			"wall_seconds cannot be %d", *l.WallSeconds)
 	}
 	out.WallSeconds = l.GetWallSeconds()
@@ -386,13 +373,13 @@ func (c *checker) group(at int, name string) (gid uint32, found string, ok bool)
 func (c *checker) found(at int, kind, name string, id uint32, err error) bool {
 	switch {
 	case errors.Is(err, errName):
-		c.problem(at, "write a name, or a number from 0 to 4294967294", "%q is no name of a %s", name, kind)
+		c.Note(at, "write a name, or a number from 0 to 4294967294", "%q is no name of a %s", name, kind)
 	case errors.Is(err, ErrUnknown):
-		c.problem(at, "correct the name, or create it first", "there is no %s %q on this host", kind, name)
+		c.Note(at, "correct the name, or create it first", "there is no %s %q on this host", kind, name)
 	case err != nil:
-		c.problem(at, "mend the name service, or write the number", "cannot look up %s %q: %v", kind, name, err)
+		c.Note(at, "mend the name service, or write the number", "cannot look up %s %q: %v", kind, name, err)
 	case id == noID:
-		c.problem(at, "write another", "%s %q is 4294967295, which is no id to the kernel", kind, name)
+		c.Note(at, "write another", "%s %q is 4294967295, which is no id to the kernel", kind, name)
 	default:
 		return true
 	}

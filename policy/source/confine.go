@@ -90,22 +90,22 @@ func ports(numbers []uint32) (list []uint16) {
 // confine checks a confinement and puts its compiled form into out, unless it is
 // there. It returns where.
 func (c *checker) confine(m *jailpb.Confine, out *jailpb.Compiled) uint32 {
-	mistakes := len(c.problems)
+	mistakes := c.Mistakes()
 	if m != nil {
 		c.unveils(m)
 		c.ports(m)
 		if m.Violation != jailpb.Violation_EPERM && m.Promises == nil {
-			c.problem(c.at(m, "violation", 0), "add promises, or remove it", "violation says what happens to what is not promised, and there are no promises")
+			c.Note(c.At(m, "violation", 0), "add promises, or remove it", "violation says what happens to what is not promised, and there are no promises")
 		}
 		if what, fix := Options(m, out.Limits).Contradiction(); what != "" {
 			field := "promises"
 			if m.Promises == nil {
 				field = "network_ports"
 			}
-			c.problem(c.at(m, field, 0), fix, "%s", what)
+			c.Note(c.At(m, field, 0), fix, "%s", what)
 		}
 	}
-	if len(c.problems) > mistakes {
+	if c.Mistakes() > mistakes {
 		return 0
 	}
 	written, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
@@ -115,7 +115,7 @@ func (c *checker) confine(m *jailpb.Confine, out *jailpb.Compiled) uint32 {
 	o, w := Options(m, out.Limits), Want(m)
 	program, err := seccomp.Compile(o)
 	if err != nil {
-		c.problem(c.at(m, "", 0), "promise less or more", "the filter cannot be made: %v", err)
+		c.Note(c.At(m, "", 0), "promise less or more", "the filter cannot be made: %v", err)
 		return 0
 	}
 	compiled := &jailpb.CompiledConfine{
@@ -136,41 +136,41 @@ func (c *checker) confine(m *jailpb.Confine, out *jailpb.Compiled) uint32 {
 
 // unveils checks the paths by themselves and against each other.
 func (c *checker) unveils(m *jailpb.Confine) {
-	mistakes := len(c.problems)
+	mistakes := c.Mistakes()
 	lines := map[string]int{}
 	for _, u := range m.Unveil {
 		line, again := lines[u.Path]
-		lines[u.Path] = c.line(c.at(u, "path", 0))
+		lines[u.Path] = c.Line(c.At(u, "path", 0))
 		switch {
 		case again && u.Path != "":
-			c.problem(c.at(u, "path", 0), "write one unveil with all letters", "%s is unveiled in line %d already", u.Path, line)
+			c.Note(c.At(u, "path", 0), "write one unveil with all letters", "%s is unveiled in line %d already", u.Path, line)
 		case u.Path != "":
 			c.absolute(u, "path", u.Path, "the jail")
-		case !c.has(u, "path"):
-			c.problem(c.at(u, "", 0), `write path: "/usr"`, "the unveil has no path")
+		case !c.Has(u, "path"):
+			c.Note(c.At(u, "", 0), `write path: "/usr"`, "the unveil has no path")
 		}
-		at := c.at(u, "access", 0)
+		at := c.At(u, "access", 0)
 		for i, letter := range u.Access {
 			switch {
 			case !strings.ContainsRune("rwxc", letter):
-				c.problem(at, "write letters of rwxc: read, write, execute, create and remove", "access %q holds %q", u.Access, string(letter))
+				c.Note(at, "write letters of rwxc: read, write, execute, create and remove", "access %q holds %q", u.Access, string(letter))
 			case strings.ContainsRune(u.Access[:i], letter):
-				c.problem(at, "write each letter once", "access %q holds %q twice", u.Access, string(letter))
+				c.Note(at, "write each letter once", "access %q holds %q twice", u.Access, string(letter))
 			}
 		}
 		switch {
-		case u.Access == "" && !c.has(u, "access"):
-			c.problem(c.at(u, "", 0), `write access: "r", or more letters of rwxc`, "the unveil has no access")
+		case u.Access == "" && !c.Has(u, "access"):
+			c.Note(c.At(u, "", 0), `write access: "r", or more letters of rwxc`, "the unveil has no access")
 		case strings.Contains(u.Access, "x") && !strings.Contains(u.Access, "r"):
-			c.problem(at, fmt.Sprintf("write %q", "r"+u.Access), "access %q executes nothing: Linux does not execute what it may not read", u.Access)
+			c.Note(at, fmt.Sprintf("write %q", "r"+u.Access), "access %q executes nothing: Linux does not execute what it may not read", u.Access)
 		}
 	}
-	if len(c.problems) > mistakes {
+	if c.Mistakes() > mistakes {
 		return
 	}
 	for _, conflict := range confine.Conflicts(Want(m).Unveil) {
 		p, above := m.Unveil[conflict.Path], m.Unveil[conflict.Above]
-		c.problem(c.at(p, "access", 0), fmt.Sprintf("unveil what else is needed of %s in place of %s itself", above.Path, above.Path),
+		c.Note(c.At(p, "access", 0), fmt.Sprintf("unveil what else is needed of %s in place of %s itself", above.Path, above.Path),
 			"%s cannot have less than %s above it (line %d): rights add up", p.Path, above.Path, lines[above.Path])
 	}
 }
@@ -181,8 +181,8 @@ func (c *checker) ports(m *jailpb.Confine) {
 	if p == nil {
 		return
 	}
-	if !c.has(p, "connect") && !c.has(p, "bind") {
-		c.problem(c.at(p, "", 0), "name ports, or write network: false in place of it", "network_ports without a port")
+	if !c.Has(p, "connect") && !c.Has(p, "bind") {
+		c.Note(c.At(p, "", 0), "name ports, or write network: false in place of it", "network_ports without a port")
 	}
 	for _, list := range []struct {
 		field string
@@ -192,9 +192,9 @@ func (c *checker) ports(m *jailpb.Confine) {
 		for i, port := range list.ports {
 			switch {
 			case port < list.least || port > 65535:
-				c.problem(c.at(p, list.field, i), fmt.Sprintf("write a number from %d to 65535", list.least), "%s %d is no TCP port", list.field, port)
+				c.Note(c.At(p, list.field, i), fmt.Sprintf("write a number from %d to 65535", list.least), "%s %d is no TCP port", list.field, port)
 			case slices.Contains(list.ports[:i], port):
-				c.problem(c.at(p, list.field, i), "remove one", "%s %d is there twice", list.field, port)
+				c.Note(c.At(p, list.field, i), "remove one", "%s %d is there twice", list.field, port)
 			}
 		}
 	}

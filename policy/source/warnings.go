@@ -13,29 +13,28 @@ import (
 // the order of the text. The policy is right all the same.
 func Warnings(file string, compiled *jailpb.Compiled, now time.Time) []Problem {
 	c := newChecker(file, compiled.Source, nil)
-	fields, _, _ := scan(c.text)
 	jail := &jailpb.Jail{}
-	c.walk(jail.ProtoReflect(), 0, fields)
+	c.Read(jail)
 	if strings.Contains(jail.DefaultCommand, " ") {
-		c.problem(c.at(jail, "default_command", 0), "default_command takes no arguments", "warning: the path has a blank")
+		c.Note(c.At(jail, "default_command", 0), "default_command takes no arguments", "warning: the path has a blank")
 	}
 	c.unused(jail.Confine)
 	for i, rule := range jail.Rules {
 		r := compiled.Rules[i]
 		c.unused(rule.Confine)
 		if ended(r, now) {
-			c.problem(c.at(rule, "not_after", 0), "remove it", "warning: the rule has ended on %s", rule.NotAfter)
+			c.Note(c.At(rule, "not_after", 0), "remove it", "warning: the rule has ended on %s", rule.NotAfter)
 		} else if before := covering(compiled.Rules, i); before != nil {
-			c.problem(c.at(rule, "", 0), "move or remove it",
+			c.Note(c.At(rule, "", 0), "move or remove it",
 				"warning: the rule never decides: the rule in line %d matches all that it matches", before.Line)
 		}
 		for _, command := range rule.Commands {
 			if strings.Contains(command.Path, " ") {
-				c.problem(c.at(command, "path", 0), "arguments belong in args", "warning: the path has a blank")
+				c.Note(c.At(command, "path", 0), "arguments belong in args", "warning: the path has a blank")
 			}
 		}
 	}
-	return c.located()
+	return c.Problems()
 }
 
 // unused notes what a confinement opens and its promises leave closed.
@@ -46,10 +45,10 @@ func (c *checker) unused(m *jailpb.Confine) {
 	words := strings.Fields(*m.Promises)
 	has := func(w string) bool { return slices.Contains(words, w) }
 	if m.Network && !has("inet") && !has("dns") {
-		c.problem(c.at(m, "network", 0), "promise inet or dns, or remove it", "warning: the network is open and not promised, so there is none")
+		c.Note(c.At(m, "network", 0), "promise inet or dns, or remove it", "warning: the network is open and not promised, so there is none")
 	}
 	if m.LocalSockets && !has("unix") {
-		c.problem(c.at(m, "local_sockets", 0), "promise unix, or remove it", "warning: local sockets are open and not promised, so there are none")
+		c.Note(c.At(m, "local_sockets", 0), "promise unix, or remove it", "warning: local sockets are open and not promised, so there are none")
 	}
 }
 

@@ -1,9 +1,10 @@
-package source
+package textpb
 
 import (
 	"fmt"
 	"math"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,57 +20,58 @@ type place struct {
 	index   int
 }
 
-// at is where a field's value stands; where the field is absent, the message.
-func (c *checker) at(m proto.Message, field string, index int) int {
-	if pos, ok := c.places[place{m, field, index}]; ok {
+// At is where a field's value stands; where the field is absent, the message. In
+// a repeated field index counts the values that are right.
+func (t *Text) At(m proto.Message, field string, index int) int {
+	if pos, ok := t.places[place{m, field, index}]; ok {
 		return pos
 	}
-	return c.places[place{m, "", 0}]
+	return t.places[place{m, "", 0}]
 }
 
-// has tells whether the text gives m the field, be it wrongly.
-func (c *checker) has(m proto.Message, field string) bool {
-	return c.given[place{m, field, 0}]
+// Has tells whether the text gives m the field, be it wrongly.
+func (t *Text) Has(m proto.Message, field string) bool {
+	return t.given[place{m, field, 0}]
 }
 
 // walk fills m with what the text says, remembers where each value stands, and
 // notes every mistake of structure. What is mistaken stays out of m.
-func (c *checker) walk(m protoreflect.Message, pos int, fields []field) {
+func (t *Text) walk(m protoreflect.Message, pos int, fields []field) {
 	descriptors := m.Descriptor().Fields()
 	msg := m.Interface()
-	c.places[place{msg, "", 0}] = pos
+	t.places[place{msg, "", 0}] = pos
 	first := map[string]int{}
 	for _, f := range fields {
 		fd := descriptors.ByTextName(f.name)
 		if fd == nil {
 			// Not left to prototext: it passes over reserved names in silence.
-			near := nearest(f.name, descriptors)
-			c.given[place{msg, near, 0}] = true
-			fix := "the fields here are " + names(descriptors)
+			near := Nearest(f.name, names(descriptors))
+			t.given[place{msg, near, 0}] = true
+			fix := "the fields here are " + strings.Join(names(descriptors), ", ")
 			if near != "" {
 				fix = "write " + near
 			}
-			c.problem(f.pos, fix, "unknown field %s", f.name)
+			t.Note(f.pos, fix, "unknown field %s", f.name)
 			continue
 		}
-		c.given[place{msg, f.name, 0}] = true
+		t.given[place{msg, f.name, 0}] = true
 		message := fd.Kind() == protoreflect.MessageKind
 		before, again := first[f.name]
 		first[f.name] = f.pos
 		switch {
 		case again && !fd.IsList():
-			c.problem(f.pos, "keep one of the two", "%s stands in line %d already", f.name, c.line(before))
+			t.Note(f.pos, "keep one of the two", "%s stands in line %d already", f.name, t.Line(before))
 		case f.list && !fd.IsList():
-			c.problem(f.pos, "remove the brackets", "%s is one value, not a list", f.name)
+			t.Note(f.pos, "remove the brackets", "%s is one value, not a list", f.name)
 		case f.list && len(f.values) == 0:
 			// An empty list reads like "none" and means "any".
 			fix := "remove it, or name what it should hold"
-			if f.name == "args" {
-				fix = "write no_args: true to forbid arguments"
+			if special := t.kind.EmptyList[fd.FullName()]; special != "" {
+				fix = special
 			}
-			c.problem(f.pos, fix, "%s is an empty list", f.name)
+			t.Note(f.pos, fix, "%s is an empty list", f.name)
 		case !f.colon && !message:
-			c.problem(f.pos, fmt.Sprintf("write %s: and the value", f.name), `":" is missing after %s`, f.name)
+			t.Note(f.pos, fmt.Sprintf("write %s: and the value", f.name), `":" is missing after %s`, f.name)
 		default:
 			for _, v := range f.values {
 				// A message is known by its field's name, unless it is in a list.
@@ -77,14 +79,14 @@ func (c *checker) walk(m protoreflect.Message, pos int, fields []field) {
 				if message && !f.list {
 					at = f.pos
 				}
-				c.put(m, fd, at, v)
+				t.put(m, fd, at, v)
 			}
 		}
 	}
 }
 
 // put adds one value to m.
-func (c *checker) put(m protoreflect.Message, fd protoreflect.FieldDescriptor, pos int, v value) {
+func (t *Text) put(m protoreflect.Message, fd protoreflect.FieldDescriptor, pos int, v value) {
 	name := fd.TextName()
 	where := place{m.Interface(), name, 0}
 	if fd.IsList() {
@@ -92,26 +94,25 @@ func (c *checker) put(m protoreflect.Message, fd protoreflect.FieldDescriptor, p
 	}
 	switch message := fd.Kind() == protoreflect.MessageKind; {
 	case message && v.fields == nil:
-		c.problem(v.pos, fmt.Sprintf("write %s { ... }", name), "%s is not a single value", name)
+		t.Note(v.pos, fmt.Sprintf("write %s { ... }", name), "%s is not a single value", name)
 		return
 	case !message && v.fields != nil:
-		c.problem(v.pos, "write "+name+": "+wanted(fd), "%s is a single value", name)
+		t.Note(v.pos, "write "+name+": "+t.wanted(fd), "%s is a single value", name)
 		return
 	case message && fd.IsList():
-		c.places[where] = pos
-		c.walk(m.Mutable(fd).List().AppendMutable().Message(), pos, v.fields)
+		t.places[where] = pos
+		t.walk(m.Mutable(fd).List().AppendMutable().Message(), pos, v.fields)
 		return
 	case message:
-		c.places[where] = pos
-		c.walk(m.Mutable(fd).Message(), pos, v.fields)
+		t.places[where] = pos
+		t.walk(m.Mutable(fd).Message(), pos, v.fields)
 		return
 	}
-	scalar, ok := c.scalar(m, fd, v)
+	scalar, ok := t.scalar(m, fd, v)
 	if !ok {
 		return
 	}
-	c.places[where] = pos
-	c.raw[where] = v.raw
+	t.places[where] = pos
 	if fd.IsList() {
 		m.Mutable(fd).List().Append(scalar)
 	} else {
@@ -120,49 +121,76 @@ func (c *checker) put(m protoreflect.Message, fd protoreflect.FieldDescriptor, p
 }
 
 // scalar asks prototext what one value means.
-func (c *checker) scalar(m protoreflect.Message, fd protoreflect.FieldDescriptor, v value) (protoreflect.Value, bool) {
+func (t *Text) scalar(m protoreflect.Message, fd protoreflect.FieldDescriptor, v value) (protoreflect.Value, bool) {
 	name := fd.TextName()
 	alone := m.New()
 	err := prototext.Unmarshal([]byte(name+": "+v.raw), alone.Interface())
 	quoted := v.raw[0] == '"' || v.raw[0] == '\''
 	switch {
-	case err != nil && fd.Kind() == protoreflect.StringKind && quoted:
+	case err != nil && quoted && (fd.Kind() == protoreflect.StringKind || fd.Kind() == protoreflect.BytesKind):
 		_, _, what := textError(err)
-		c.problem(v.pos, `write \\ for a backslash, and text in UTF-8`, "%s cannot be read: %s", name, what)
+		fix := `write \\ for a backslash`
+		if fd.Kind() == protoreflect.StringKind {
+			fix += ", and text in UTF-8"
+		}
+		t.Note(v.pos, fix, "%s cannot be read: %s", name, what)
 		return protoreflect.Value{}, false
 	case err != nil:
-		fix := "write " + name + ": " + wanted(fd)
+		fix := "write " + name + ": " + t.wanted(fd)
 		if n, ok := inBytes(v.raw); ok && fd.Kind() == protoreflect.Uint64Kind {
 			fix = fmt.Sprintf("write %d", n)
 		}
-		c.problem(v.pos, fix, "%s cannot be %s", name, clip(v.raw))
+		t.Note(v.pos, fix, "%s cannot be %s", name, clip(v.raw))
 		return protoreflect.Value{}, false
 	}
 	got := alone.Get(fd)
 	if fd.IsList() {
 		got = got.List().Get(0)
 	}
+	text := ""
 	switch fd.Kind() {
 	case protoreflect.EnumKind:
 		// prototext takes any number for an enum.
 		if fd.Enum().Values().ByNumber(got.Enum()) == nil {
-			c.problem(v.pos, "write "+name+": "+wanted(fd), "%s cannot be %s", name, clip(v.raw))
+			t.Note(v.pos, "write "+name+": "+t.wanted(fd), "%s cannot be %s", name, clip(v.raw))
 			return protoreflect.Value{}, false
 		}
+		return got, true
+	case protoreflect.Uint32Kind:
+		t.octal(fd, v, uint32(got.Uint()))
+		return got, true
 	case protoreflect.StringKind:
+		text = got.String()
+	case protoreflect.BytesKind:
+		text = string(got.Bytes())
+	default:
+		return got, true
+	}
+	switch {
+	case strings.Contains(text, "\x00") && !slices.Contains(t.kind.Binary, fd.FullName()):
 		// The kernel and the environment end a string at a NUL.
-		if strings.ContainsRune(got.String(), 0) {
-			c.problem(v.pos, "remove it", "%s holds a NUL byte", name)
-			return protoreflect.Value{}, false
-		}
+		t.Note(v.pos, "remove it", "%s holds a NUL byte", name)
+		return protoreflect.Value{}, false
+	case text == "" && !fd.IsList() && !slices.Contains(t.kind.Empty, fd.FullName()):
 		// To protobuf an empty string is an absent one: not_after: "" would be
 		// a rule without an end.
-		if got.String() == "" && !fd.IsList() && name != "value" {
-			c.problem(v.pos, "remove the field, or write what it should be", "%s is empty", name)
-			return protoreflect.Value{}, false
-		}
+		t.Note(v.pos, "remove the field, or write what it should be", "%s is empty", name)
+		return protoreflect.Value{}, false
 	}
 	return got, true
+}
+
+// octal notes a mode that is too large or has no leading 0.
+func (t *Text) octal(fd protoreflect.FieldDescriptor, v value, n uint32) {
+	most, ok := t.kind.Octal[fd.FullName()]
+	switch {
+	case !ok:
+	case n > most:
+		t.Note(v.pos, fmt.Sprintf("write one from 0 to %#o", most), "%s %s is more than %#o", fd.TextName(), v.raw, most)
+	case v.raw[0] != '0':
+		// 77 for 077 would open what was meant to be closed.
+		t.Note(v.pos, fmt.Sprintf("write 0%s, or %#o for that number", v.raw, n), "%s %s has no leading 0, so it is decimal", fd.TextName(), v.raw)
+	}
 }
 
 var sizeForm = regexp.MustCompile(`^["']?([0-9]{1,9}) *([KMGTkmgt])i?[Bb]?["']?$`)
@@ -178,15 +206,15 @@ func inBytes(raw string) (uint64, bool) {
 }
 
 // wanted says what a field's value looks like.
-func wanted(fd protoreflect.FieldDescriptor) string {
+func (t *Text) wanted(fd protoreflect.FieldDescriptor) string {
 	switch fd.Kind() {
 	case protoreflect.BoolKind:
 		return "true or false"
 	case protoreflect.Uint32Kind:
-		if fd.Name() == "umask" {
-			return "octal digits with a leading 0, at most 0777"
+		if most, ok := t.kind.Octal[fd.FullName()]; ok {
+			return fmt.Sprintf("octal digits with a leading 0, at most %#o", most)
 		}
-		return "a whole number from 0 to 65535, without quotes"
+		return fmt.Sprintf("a whole number from 0 to %d, without quotes", t.kind.Most)
 	case protoreflect.Uint64Kind:
 		return fmt.Sprintf("a whole number from 0 to %d, without quotes", uint64(math.MaxUint64))
 	case protoreflect.EnumKind:
@@ -200,25 +228,25 @@ func wanted(fd protoreflect.FieldDescriptor) string {
 	}
 }
 
-func names(fds protoreflect.FieldDescriptors) string {
+func names(fds protoreflect.FieldDescriptors) []string {
 	all := make([]string, fds.Len())
 	for i := range all {
 		all[i] = fds.Get(i).TextName()
 	}
-	return strings.Join(all, ", ")
+	return all
 }
 
-// nearest is the field whose name is most like the one that was written, or "".
-func nearest(written string, fds protoreflect.FieldDescriptors) string {
+// Nearest is the word, of those in lower case, that is most like the one that was
+// written, or "".
+func Nearest(written string, words []string) string {
 	best, least := "", len(written)/3+2
-	for i := range fds.Len() {
-		name := fds.Get(i).TextName()
-		d := distance(strings.ToLower(written), name)
-		if len(written) > 2 && strings.HasPrefix(name, written) {
+	for _, word := range words {
+		d := distance(strings.ToLower(written), word)
+		if len(written) > 2 && strings.HasPrefix(word, written) {
 			d = 1
 		}
 		if d < least {
-			best, least = name, d
+			best, least = word, d
 		}
 	}
 	return best

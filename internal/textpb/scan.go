@@ -1,4 +1,4 @@
-package source
+package textpb
 
 import (
 	"fmt"
@@ -9,7 +9,7 @@ import (
 // The scanner finds where things stand: it cuts the text into fields and raw
 // values and decides nothing about them. What a value means is prototext's to
 // say (see walk.go), and prototext reads the whole text once more at the end.
-// Where the two disagree the policy is refused, so a fault here can cost an
+// Where the two disagree the text is refused, so a fault here can cost an
 // administrator a policy, never a caller a right too many.
 
 // field is one field of a message as it stands in the text.
@@ -28,7 +28,7 @@ type value struct {
 	fields []field
 }
 
-// maxDepth is far more than a policy's messages nest.
+// maxDepth is far more than our messages nest.
 const maxDepth = 32
 
 type scanner struct {

@@ -1,4 +1,4 @@
-package source
+package textpb
 
 import (
 	"errors"
@@ -10,20 +10,18 @@ import (
 	"github.com/protocolbuffers/txtpbfmt/parser"
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
-
-	"jailctl/proto/jailpb"
 )
 
-// Format lays the text of a policy out in the usual way and keeps its comments.
-// It refuses a text that is no Jail and one that would not keep its meaning:
+// Format lays the text of a message of m's type out in the usual way and keeps its
+// comments. It refuses a text that is none and one that would not keep its meaning:
 // txtpbfmt adds a brace that is missing, and knows a dialect of its own.
-func Format(text []byte) ([]byte, error) {
-	before, comments, err := parse(text)
+func Format(text []byte, m proto.Message) ([]byte, error) {
+	before, comments, err := parse(text, m)
 	if err != nil {
 		return nil, err
 	}
 	// What is written in the text must not change how it is read: "txtpbfmt:"
-	// comments, which could sort the rules, are passed over.
+	// comments, which could sort its fields, are passed over.
 	out := text
 	for range 3 {
 		nodes, err := impl.ParseWithMetaCommentConfig(slices.Clone(out), parser.Config{})
@@ -37,7 +35,7 @@ func Format(text []byte) ([]byte, error) {
 		}
 		out = next
 	}
-	after, kept, err := parse(out)
+	after, kept, err := parse(out, m)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("internal error: the formatter broke it: %w", err)
@@ -49,18 +47,18 @@ func Format(text []byte) ([]byte, error) {
 	return out, nil
 }
 
-// parse reads the text of a policy without checking what it says.
-func parse(text []byte) (*jailpb.Jail, []string, error) {
+// parse reads a text without checking what it says.
+func parse(text []byte, m proto.Message) (proto.Message, []string, error) {
 	_, comments, bad := scan(text)
 	if len(bad) > 0 {
-		c := checker{text: text, lines: lineStarts(text), problems: bad}
-		p := c.located()[0]
+		t := Text{text: text, lines: lineStarts(text), mistakes: bad}
+		p := t.Problems()[0]
 		return nil, nil, fmt.Errorf("%d:%d: %s; %s", p.Line, p.Col, p.What, p.Fix)
 	}
-	jail := &jailpb.Jail{}
-	if err := prototext.Unmarshal(text, jail); err != nil {
+	m = m.ProtoReflect().New().Interface()
+	if err := prototext.Unmarshal(text, m); err != nil {
 		line, col, what := textError(err)
 		return nil, nil, fmt.Errorf("%d:%d: %s", line, col, what)
 	}
-	return jail, comments, nil
+	return m, comments, nil
 }
