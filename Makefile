@@ -1,6 +1,6 @@
 # jailctl. `make help` lists the targets.
 #
-#   make install PREFIX=… SYSCONFDIR=… STATEDIR=… [LIBEXECDIR=… BINDIR=… DESTDIR=… HELPER_GROUP=…]
+#   make install PREFIX=… SYSCONFDIR=… STATEDIR=… [LIBEXECDIR=… BINDIR=… SHAREDIR=… DESTDIR=… HELPER_GROUP=…]
 #
 # bakes the paths into the binaries; nothing can move them afterwards.
 GO         ?= go
@@ -8,7 +8,8 @@ PREFIX     ?= /usr/local
 SYSCONFDIR ?= /etc
 BINDIR     ?= $(PREFIX)/bin
 LIBEXECDIR ?= $(PREFIX)/libexec
-MANDIR     ?= $(PREFIX)/share/man
+SHAREDIR   ?= $(PREFIX)/share
+MANDIR     ?= $(SHAREDIR)/man
 ifneq ($(filter /usr /usr/local,$(PREFIX)),)
 STATEDIR   ?= /var/lib
 else
@@ -26,6 +27,7 @@ export CGO_ENABLED = 0
 LDFLAGS = -X jailctl/internal/paths.Sysconf=$(SYSCONFDIR)/jailctl \
           -X jailctl/internal/paths.State=$(STATEDIR)/jailctl \
           -X jailctl/internal/paths.Libexec=$(LIBEXECDIR)/jailctl \
+          -X jailctl/internal/paths.Share=$(SHAREDIR)/jailctl \
           -X jailctl/internal/paths.Bin=$(BINDIR) \
           -X jailctl/internal/paths.Version=$(VERSION)
 BUILD   = $(GO) build -trimpath -buildvcs=false
@@ -47,9 +49,10 @@ build: ## the programs, static, into bin/
 	$(BUILD) -ldflags '-X runtime.godebugDefault=asyncpreemptoff=1,containermaxprocs=0,updatemaxprocs=0' -o $(OUT)/jailctl-probe ./cmd/jailctl-probe
 
 install: build ## into PREFIX, SYSCONFDIR and STATEDIR, the helper setuid root
-	@umask 022; for d in $(BINDIR) $(LIBEXECDIR)/jailctl $(SYSCONFDIR)/jailctl $(STATEDIR)/jailctl; do \
+	@umask 022; for d in $(BINDIR) $(LIBEXECDIR)/jailctl $(SYSCONFDIR)/jailctl $(STATEDIR)/jailctl \
+	    $(SYSCONFDIR)/jailctl/contents $(SYSCONFDIR)/jailctl/presets $(SHAREDIR)/jailctl $(SHAREDIR)/jailctl/presets; do \
 	  test -d $(DESTDIR)$$d || install -d -m 0755 $(DESTDIR)$$d; done
-	@umask 077; for d in $(SYSCONFDIR)/jailctl/jails $(STATEDIR)/jailctl/policies; do \
+	@umask 077; for d in $(SYSCONFDIR)/jailctl/jails $(STATEDIR)/jailctl/policies $(STATEDIR)/jailctl/manifests; do \
 	  test -d $(DESTDIR)$$d || install -d -m 0700 $(DESTDIR)$$d; done
 	@# Who may write on the way to the helper could put a program in its place before it
 	@# becomes setuid. A DESTDIR is a packager's, and the package manager's to check.
@@ -72,16 +75,18 @@ endif
 	test ! -e $(HELPER) || chmod u-s $(HELPER)
 	mv -f $(HELPER).new $(HELPER)
 
+	install -m 0644 presets/*.txtpb $(DESTDIR)$(SHAREDIR)/jailctl/presets/
 	install -d -m 0755 $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man8
 	install -m 0644 docs/jailctl.1 $(DESTDIR)$(MANDIR)/man1/
-	install -m 0644 docs/jailctl-policy.5 $(DESTDIR)$(MANDIR)/man5/
+	install -m 0644 docs/jailctl-policy.5 docs/jailctl-contents.5 $(DESTDIR)$(MANDIR)/man5/
 	install -m 0644 docs/jailhelper.8 $(DESTDIR)$(MANDIR)/man8/
 
-uninstall: ## what install made; policies and compiled policies stay
+uninstall: ## what install made; policies, contents files, own presets and manifests stay
 	test ! -e $(HELPER) || chmod u-s $(HELPER)
 	rm -f $(DESTDIR)$(BINDIR)/jailctl
-	rm -rf $(DESTDIR)$(LIBEXECDIR)/jailctl
-	rm -f $(DESTDIR)$(MANDIR)/man1/jailctl.1 $(DESTDIR)$(MANDIR)/man5/jailctl-policy.5 $(DESTDIR)$(MANDIR)/man8/jailhelper.8
+	rm -rf $(DESTDIR)$(LIBEXECDIR)/jailctl $(DESTDIR)$(SHAREDIR)/jailctl
+	rm -f $(DESTDIR)$(MANDIR)/man1/jailctl.1 $(DESTDIR)$(MANDIR)/man8/jailhelper.8
+	rm -f $(DESTDIR)$(MANDIR)/man5/jailctl-policy.5 $(DESTDIR)$(MANDIR)/man5/jailctl-contents.5
 
 test: ## everything; the parts that need real users and setuid only as root
 	$(GO) test $(GOTESTFLAGS) -count=1 -p 1 ./...

@@ -407,6 +407,10 @@ func reinstall(group string) string {
 	s := "make install PREFIX=" + prefix
 	if !usual || paths.Bin != prefix+"/bin" {
 		s = "make install LIBEXECDIR=" + filepath.Dir(paths.Libexec) + " BINDIR=" + paths.Bin
+		prefix = "/usr/local"
+	}
+	if paths.Share != prefix+"/share/jailctl" {
+		s += " SHAREDIR=" + filepath.Dir(paths.Share)
 	}
 	s += " SYSCONFDIR=" + filepath.Dir(paths.Sysconf) + " STATEDIR=" + filepath.Dir(paths.State)
 	if group != "" {

@@ -49,6 +49,7 @@ func TestScripts(t *testing.T) {
 // bake does what the linker does for an installed jailctl.
 func bake(dir string) {
 	paths.Sysconf, paths.State, paths.Libexec = dir+"/etc", dir+"/var", dir+"/libexec"
+	paths.Share = dir + "/share"
 	paths.Bin, paths.HelperHash, paths.ClientHash = dir+"/bin", "4e1f", "c11e"
 	paths.Version = "1.2.3"
 }

@@ -17,9 +17,11 @@ import (
 	"github.com/rogpeppe/go-internal/diff"
 	"github.com/spf13/cobra"
 
+	"jailctl/internal/contents"
 	"jailctl/internal/paths"
 	"jailctl/internal/safepath"
 	"jailctl/policy/source"
+	"jailctl/proto/jailpb"
 )
 
 func (p *program) policyCommand() *cobra.Command {
@@ -42,7 +44,10 @@ protobuf text format; jailctl-policy(5) describes it.`, paths.Policy("NAME")),
 		Short: "find the mistakes in policies; without argument, in all that are installed",
 		Long: `Find all mistakes in policies and say what to write instead. A NAME is a jail
 whose policy is installed; what has a slash or ends in .txtpb is a FILE. Without
-argument all installed policies are checked. Nothing is put in force.`,
+argument all installed policies are checked. Nothing is put in force.
+
+A FILE in a directory called contents or presets is taken for what the name says:
+see jailctl-contents(5). It is checked with the presets that it includes.`,
 		Args:              arguments(0, -1),
 		ValidArgsFunction: p.completeNameOrFile,
 		RunE:              func(_ *cobra.Command, args []string) error { return p.check(args) },
@@ -52,7 +57,7 @@ argument all installed policies are checked. Nothing is put in force.`,
 		Use:   "fmt [-d] FILE|NAME...",
 		Short: "lay policies out in the usual way; comments stay",
 		Long: `Lay policies out in the usual way. Comments stay. FILE and NAME are told apart
-as by policy check.`,
+as by policy check; contents files and presets are laid out, too.`,
 		Args:              arguments(1, -1),
 		ValidArgsFunction: p.completeNameOrFile,
 		RunE:              func(_ *cobra.Command, files []string) error { return p.format(files, showDiff) },
@@ -93,26 +98,67 @@ func (p *program) check(args []string) error {
 			p.fail(err)
 			continue
 		}
-		compiled, problems := source.Check(file, text, p.names)
+		compiled, problems := p.checkText(file, text)
 		p.findings(problems)
 		if len(problems) > 0 {
 			status = max(status, statusNo)
 			p.say("", "%s in %s", count(len(problems), "mistake"), file)
-		} else {
-			p.findings(source.Warnings(file, compiled, time.Now()))
-			p.print("%s: no mistakes", file)
+			continue
 		}
+		if compiled != nil {
+			p.findings(source.Warnings(file, compiled, time.Now()))
+		}
+		p.print("%s: no mistakes", file)
 	}
 	return told(status)
 }
 
+// isContents tells whether a file is a contents file or a preset, by the name of its
+// directory.
+func isContents(file string) bool {
+	absolute, _ := filepath.Abs(file)
+	dir := filepath.Base(filepath.Dir(absolute))
+	return dir == "contents" || dir == "presets"
+}
+
+// checkText checks a policy, or a contents file or preset with all that it includes;
+// the latter are not compiled.
+func (p *program) checkText(file string, text []byte) (*jailpb.Compiled, []source.Problem) {
+	if !isContents(file) {
+		return source.Check(file, text, p.names)
+	}
+	_, problems, _ := contents.Load(file, func(path string) ([]byte, error) {
+		if path == file {
+			return text, nil
+		}
+		return p.readContents(path)
+	})
+	return nil, problems
+}
+
+// readContents reads a contents file or preset that only root can have written.
+func (p *program) readContents(path string) ([]byte, error) {
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return p.read(path, mostText)
+}
+
 // policyText reads the policy that a FILE or NAME on the command line means. An
-// installed one is refused where the helper would refuse it.
+// installed one is refused where the helper would refuse it, and an installed contents
+// file where a build would.
 func (p *program) policyText(verb, arg string) (file string, text []byte, err error) {
 	name := arg
 	if strings.Contains(arg, "/") || strings.HasSuffix(arg, source.Suffix) {
 		base := strings.TrimSuffix(filepath.Base(arg), source.Suffix)
-		if arg != paths.Policy(base) {
+		switch arg {
+		case paths.Policy(base):
+		case paths.Contents(base):
+			if text, err = p.readContents(arg); err != nil {
+				err = cannot("", "%s %s: %w", verb, base, err)
+			}
+			return arg, text, err
+		default:
 			text, err = readFile(arg)
 			return arg, text, err
 		}
@@ -164,9 +210,13 @@ func (p *program) formatOne(arg string, showDiff bool) (differs bool, err error)
 	if len(text) > source.MaxText {
 		return false, cannot("", "format %q: it has more than %d bytes", file, source.MaxText)
 	}
-	out, err := source.Format(text)
+	layOut := source.Format
+	if isContents(file) {
+		layOut = contents.Format
+	}
+	out, err := layOut(text)
 	if err != nil {
-		if _, problems := source.Check(file, text, p.names); len(problems) > 0 {
+		if _, problems := p.checkText(file, text); len(problems) > 0 {
 			p.findings(problems)
 			err = errors.New(count(len(problems), "mistake"))
 		}

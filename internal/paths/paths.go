@@ -5,12 +5,16 @@ package paths
 
 // The defaults are those of `make install` without arguments.
 var (
-	// Sysconf is SYSCONFDIR/jailctl; jails/NAME.txtpb in it is a policy file.
+	// Sysconf is SYSCONFDIR/jailctl; jails/NAME.txtpb in it is a policy file,
+	// contents/NAME.txtpb a contents file, presets/NAME.txtpb a preset.
 	Sysconf = "/etc/jailctl"
-	// State is STATEDIR/jailctl; policies/NAME.pb in it is a compiled policy.
+	// State is STATEDIR/jailctl; policies/NAME.pb in it is a compiled policy,
+	// manifests/NAME a directory of manifests.
 	State = "/var/lib/jailctl"
 	// Libexec is LIBEXECDIR/jailctl, which holds jailhelper and jailctl-admin.
 	Libexec = "/usr/local/libexec/jailctl"
+	// Share is SHAREDIR/jailctl; presets/NAME.txtpb in it is a preset of ours.
+	Share = "/usr/local/share/jailctl"
 	// Bin is BINDIR, which holds jailctl.
 	Bin = "/usr/local/bin"
 	// HelperHash and ClientHash are the SHA-256 of the jailhelper and the jailctl
@@ -25,3 +29,13 @@ func Policy(name string) string { return Sysconf + "/jails/" + name + ".txtpb" }
 
 // Compiled is the compiled form of the policy of the jail called name.
 func Compiled(name string) string { return State + "/policies/" + name + ".pb" }
+
+// Contents is the contents file of the jail called name.
+func Contents(name string) string { return Sysconf + "/contents/" + name + ".txtpb" }
+
+// Presets are the directories that hold presets, NAME.txtpb, the administrator's
+// own before ours: the first file of a name counts.
+func Presets() []string { return []string{Sysconf + "/presets", Share + "/presets"} }
+
+// Manifests is the directory that holds the manifests of the jail called name.
+func Manifests(name string) string { return State + "/manifests/" + name }

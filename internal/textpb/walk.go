@@ -157,8 +157,7 @@ func (t *Text) scalar(m protoreflect.Message, fd protoreflect.FieldDescriptor, v
 		}
 		return got, true
 	case protoreflect.Uint32Kind:
-		t.octal(fd, v, uint32(got.Uint()))
-		return got, true
+		return got, t.octal(fd, v, uint32(got.Uint()))
 	case protoreflect.StringKind:
 		text = got.String()
 	case protoreflect.BytesKind:
@@ -180,17 +179,25 @@ func (t *Text) scalar(m protoreflect.Message, fd protoreflect.FieldDescriptor, v
 	return got, true
 }
 
-// octal notes a mode that is too large or has no leading 0.
-func (t *Text) octal(fd protoreflect.FieldDescriptor, v value, n uint32) {
+// octal refuses a mode that is too large or has no leading 0.
+func (t *Text) octal(fd protoreflect.FieldDescriptor, v value, n uint32) bool {
 	most, ok := t.kind.Octal[fd.FullName()]
 	switch {
 	case !ok:
-	case n > most:
-		t.Note(v.pos, fmt.Sprintf("write one from 0 to %#o", most), "%s %s is more than %#o", fd.TextName(), v.raw, most)
+		return true
 	case v.raw[0] != '0':
 		// 77 for 077 would open what was meant to be closed.
-		t.Note(v.pos, fmt.Sprintf("write 0%s, or %#o for that number", v.raw, n), "%s %s has no leading 0, so it is decimal", fd.TextName(), v.raw)
+		fix := "write 0" + v.raw
+		if n <= most {
+			fix += fmt.Sprintf(", or %#o for that number", n)
+		}
+		t.Note(v.pos, fix, "%s %s has no leading 0, so it is decimal", fd.TextName(), v.raw)
+	case n > most:
+		t.Note(v.pos, fmt.Sprintf("write one from 0 to %#o", most), "%s %s is more than %#o", fd.TextName(), v.raw, most)
+	default:
+		return true
 	}
+	return false
 }
 
 var sizeForm = regexp.MustCompile(`^["']?([0-9]{1,9}) *([KMGTkmgt])i?[Bb]?["']?$`)
@@ -242,7 +249,7 @@ func Nearest(written string, words []string) string {
 	best, least := "", len(written)/3+2
 	for _, word := range words {
 		d := distance(strings.ToLower(written), word)
-		if len(written) > 2 && strings.HasPrefix(word, written) {
+		if d > 0 && len(written) > 2 && strings.HasPrefix(word, written) {
 			d = 1
 		}
 		if d < least {

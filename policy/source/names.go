@@ -60,6 +60,9 @@ func validName(name string) error {
 	return nil
 }
 
+// ValidAccount tells whether an account can have the name or decimal number.
+func ValidAccount(nameOrNumber string) bool { return validName(nameOrNumber) == nil }
+
 // number is the value of a name that is one; such a name never means an account
 // that happens to be called so.
 func number(name string) (uint32, bool) {
