@@ -2,7 +2,6 @@
 package docs_test
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,13 +14,14 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"jailctl/internal/confine"
+	"jailctl/internal/contents"
 	"jailctl/internal/paths"
 	"jailctl/internal/seccomp"
 	"jailctl/policy/source"
 	"jailctl/proto/jailpb"
 )
 
-var manuals = []string{"jailctl.1", "jailctl-policy.5", "jailhelper.8"}
+var manuals = []string{"jailctl.1", "jailctl-policy.5", "jailctl-contents.5", "jailhelper.8"}
 
 // rule is the rule of decision, in the same words everywhere.
 const rule = "The first rule that matches caller and command decides; no rule matches: denied."
@@ -48,19 +48,46 @@ func TestManualsPassMandocLint(t *testing.T) {
 }
 
 func TestPolicyManualNamesEveryField(t *testing.T) {
-	manual := read(t, "jailctl-policy.5")
 	messages := jailpb.File_policy_proto.Messages()
 	if messages.Len() == 0 {
 		t.Fatal("policy.proto has no messages")
 	}
 	for i := range messages.Len() {
-		m := messages.Get(i)
-		for j := range m.Fields().Len() {
-			f := m.Fields().Get(j)
-			if !describes(manual, f) {
-				t.Errorf("jailctl-policy.5 does not name %s.%s", m.Name(), f.Name())
-			}
+		namesEveryField(t, "jailctl-policy.5", messages.Get(i))
+	}
+}
+
+// What contents.proto has besides is the manifest, which nobody writes.
+func TestContentsManualNamesEveryField(t *testing.T) {
+	for _, name := range []protoreflect.Name{"Contents", "Directory", "Symlink", "File"} {
+		namesEveryField(t, "jailctl-contents.5", jailpb.File_contents_proto.Messages().ByName(name))
+	}
+}
+
+func namesEveryField(t *testing.T, file string, m protoreflect.MessageDescriptor) {
+	t.Helper()
+	manual := read(t, file)
+	if m == nil || m.Fields().Len() == 0 {
+		t.Fatal("a message is missing, or has no fields")
+	}
+	for i := range m.Fields().Len() {
+		if f := m.Fields().Get(i); !describes(manual, f) {
+			t.Errorf("%s does not name %s.%s", file, m.Name(), f.Name())
 		}
+	}
+}
+
+// What the manual says of devices is what a jail can have.
+func TestContentsManualNamesEveryDevice(t *testing.T) {
+	_, list, _ := strings.Cut(read(t, "jailctl-contents.5"), "\n.It Cm devices ")
+	list, _, _ = strings.Cut(list, "There are no others.")
+	for name := range contents.DeviceNames {
+		if !strings.Contains(list, "\n.Ql "+name) {
+			t.Errorf("jailctl-contents.5 does not name the device %s", name)
+		}
+	}
+	if n := strings.Count(list, "\n.Ql "); n != len(contents.DeviceNames) {
+		t.Errorf("jailctl-contents.5 names %d devices, and there are %d", n, len(contents.DeviceNames))
 	}
 }
 
@@ -86,20 +113,45 @@ func TestPolicyManualSaysWhichKernelKeepsWhat(t *testing.T) {
 	}
 }
 
-// The manual's examples have no mistakes.
+// The manuals' examples have no mistakes.
 func TestPolicyManualExamples(t *testing.T) {
-	_, text, _ := strings.Cut(read(t, "jailctl-policy.5"), "\n.Sh EXAMPLES\n")
-	text, _, _ = strings.Cut(text, "\n.Sh ")
-	examples := regexp.MustCompile(`(?ms)^\.Bd -literal -offset indent\n(.*?)^\.Ed$`).FindAllStringSubmatch(text, -1)
-	if len(examples) < 4 {
-		t.Fatalf("jailctl-policy.5 has %d examples", len(examples))
-	}
-	for _, e := range examples {
-		_, problems := source.Check("example.txtpb", []byte(strings.ReplaceAll(e[1], `\e`, `\`)), source.System())
+	for _, text := range examples(t, "jailctl-policy.5", 4) {
+		_, problems := source.Check("example.txtpb", text, source.System())
 		for _, p := range problems {
-			t.Errorf("%v\n%s", p, e[1])
+			t.Errorf("%v\n%s", p, text)
 		}
 	}
+}
+
+func TestContentsManualExamples(t *testing.T) {
+	for _, text := range examples(t, "jailctl-contents.5", 3) {
+		_, problems, err := contents.Load("example.txtpb", func(file string) ([]byte, error) {
+			if file == "example.txtpb" {
+				return text, nil
+			}
+			return os.ReadFile("../presets/" + filepath.Base(file))
+		})
+		for _, p := range problems {
+			t.Errorf("%v\n%s", p, text)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// examples are the texts in the EXAMPLES of a manual, at least so many.
+func examples(t *testing.T, file string, least int) (all [][]byte) {
+	t.Helper()
+	_, text, _ := strings.Cut(read(t, file), "\n.Sh EXAMPLES\n")
+	text, _, _ = strings.Cut(text, "\n.Sh ")
+	for _, e := range regexp.MustCompile(`(?ms)^\.Bd -literal -offset indent\n(.*?)^\.Ed$`).FindAllStringSubmatch(text, -1) {
+		all = append(all, []byte(strings.ReplaceAll(e[1], `\e`, `\`)))
+	}
+	if len(all) < least {
+		t.Fatalf("%s has %d examples", file, len(all))
+	}
+	return all
 }
 
 // The words of promises have the same description there as in `jailctl promises`.
@@ -212,7 +264,7 @@ func checkOption(t *testing.T, manual, verb, name string) {
 }
 
 func TestRuleOfDecisionHasTheSameWordsEverywhere(t *testing.T) {
-	for _, file := range append([]string{"../README.md"}, manuals...) {
+	for _, file := range []string{"../README.md", "jailctl.1", "jailctl-policy.5", "jailhelper.8"} {
 		// A manual breaks lines where it likes and may have the sentence in a macro.
 		text := strings.Join(strings.Fields(read(t, file)), " ")
 		if !strings.Contains(text, rule) {
@@ -223,10 +275,15 @@ func TestRuleOfDecisionHasTheSameWordsEverywhere(t *testing.T) {
 
 // The manuals name the places of `make install` without directions.
 func TestManualsNameTheDefaultPlaces(t *testing.T) {
-	for _, m := range manuals {
-		text := []byte(read(t, m))
-		for _, place := range []string{paths.Sysconf + "/jails/", paths.State + "/policies/"} {
-			if !bytes.Contains(text, []byte(place)) {
+	policy := []string{paths.Policy(""), paths.Compiled("")}
+	for m, places := range map[string][]string{
+		"jailctl.1": policy, "jailctl-policy.5": policy, "jailhelper.8": policy,
+		"jailctl-contents.5": append(paths.Presets(), paths.Contents(""), paths.Manifests("")),
+	} {
+		text := read(t, m)
+		for _, place := range places {
+			place = strings.TrimSuffix(strings.TrimSuffix(place, ".txtpb"), ".pb")
+			if !strings.Contains(text, place) {
 				t.Errorf("%s does not name %s", m, place)
 			}
 		}
