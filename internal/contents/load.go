@@ -99,7 +99,7 @@ func (l *loader) file(name string, text []byte, chain []string) {
 		return
 	}
 	for i, preset := range f.m.Include {
-		l.include(f, f.At(f.m, "include", i), preset, append(slices.Clone(chain), base))
+		l.include(f, f.At(f.m, "include", i), preset, append(chain, base))
 	}
 	f.check()
 	l.spec.add(f.spec)
