@@ -118,3 +118,9 @@ func (p *program) completeNameOrFile(*cobra.Command, []string, string) ([]string
 	names, _ := policyNames()
 	return names, cobra.ShellCompDirectiveDefault
 }
+
+// completeContents offers the jails that have a contents file.
+func (p *program) completeContents(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	names, _ := contentsNames()
+	return names, noFiles
+}

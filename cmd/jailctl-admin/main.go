@@ -144,6 +144,7 @@ func (p *program) command() *cobra.Command {
 	})
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(p.runCommand(), p.listCommand(), p.explainCommand(), p.applyCommand(), p.policyCommand(),
+		p.buildCommand(), p.verifyCommand(), p.outdatedCommand(), p.rollbackCommand(), p.removeCommand(),
 		p.doctorCommand(), p.promisesCommand(), p.versionCommand(), p.completionCommand())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultHelpFlag()

@@ -51,14 +51,7 @@ func (c *checker) compile(name string, jail *jailpb.Jail) *jailpb.Compiled {
 			break
 		}
 	}
-	switch {
-	case jail.Root == "/":
-		c.Note(c.At(jail, "root", 0), "name a directory that holds the jail alone", `root cannot be "/"`)
-	case jail.Root != "":
-		c.absolute(jail, "root", jail.Root, "the host")
-	case !c.Has(jail, "root"):
-		c.Note(0, fmt.Sprintf(`write root: "/srv/jails/%s", or where the jail is`, name), "there is no root")
-	}
+	c.root(name, jail)
 	if jail.DefaultCommand != "" {
 		c.absolute(jail, "default_command", jail.DefaultCommand, "the jail")
 	}
@@ -83,6 +76,18 @@ func (c *checker) compile(name string, jail *jailpb.Jail) *jailpb.Compiled {
 	}
 	c.environment(jail.GetEnvironment(), out)
 	return out
+}
+
+// root checks where the jail is.
+func (c *checker) root(name string, jail *jailpb.Jail) {
+	switch {
+	case jail.Root == "/":
+		c.Note(c.At(jail, "root", 0), "name a directory that holds the jail alone", `root cannot be "/"`)
+	case jail.Root != "":
+		c.absolute(jail, "root", jail.Root, "the host")
+	case !c.Has(jail, "root"):
+		c.Note(0, fmt.Sprintf(`write root: "/srv/jails/%s", or where the jail is`, name), "there is no root")
+	}
 }
 
 // absolute notes a path that is not absolute, clean and free of control characters.

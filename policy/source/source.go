@@ -93,6 +93,17 @@ func (c *checker) check(name string) *jailpb.Compiled {
 	return compiled
 }
 
+// Root is the root that the policy text of a file names. Names of users are not
+// resolved for it, so that it costs next to nothing.
+func Root(file string, text []byte) (string, []Problem) {
+	c := newChecker(file, text, nil)
+	jail := &jailpb.Jail{}
+	if c.Read(jail) {
+		c.root(strings.TrimSuffix(filepath.Base(file), Suffix), jail)
+	}
+	return jail.Root, c.Problems()
+}
+
 // Format lays the text of a policy out in the usual way and keeps its comments.
 func Format(text []byte) ([]byte, error) { return textpb.Format(text, &jailpb.Jail{}) }
 

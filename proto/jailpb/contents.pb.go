@@ -493,7 +493,13 @@ type Manifest struct {
 	// The installed packages that entries come from.
 	Packages []*Origin `protobuf:"bytes,7,rep,name=packages,proto3" json:"packages,omitempty"`
 	// Trees to keep, as Contents.keep.
-	Keep          uint32 `protobuf:"varint,8,opt,name=keep,proto3" json:"keep,omitempty"`
+	Keep uint32 `protobuf:"varint,8,opt,name=keep,proto3" json:"keep,omitempty"`
+	// Has been in its place: a tree that never was is not one to go back to.
+	Used bool `protobuf:"varint,9,opt,name=used,proto3" json:"used,omitempty"`
+	// Inode number of the tree whose state directories are still to move here.
+	StateFrom uint64 `protobuf:"varint,10,opt,name=state_from,json=stateFrom,proto3" json:"state_from,omitempty"`
+	// Put back in its place by `jailctl rollback`: `build --all` leaves it there.
+	Held          bool `protobuf:"varint,11,opt,name=held,proto3" json:"held,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -582,6 +588,27 @@ func (x *Manifest) GetKeep() uint32 {
 		return x.Keep
 	}
 	return 0
+}
+
+func (x *Manifest) GetUsed() bool {
+	if x != nil {
+		return x.Used
+	}
+	return false
+}
+
+func (x *Manifest) GetStateFrom() uint64 {
+	if x != nil {
+		return x.StateFrom
+	}
+	return 0
+}
+
+func (x *Manifest) GetHeld() bool {
+	if x != nil {
+		return x.Held
+	}
+	return false
 }
 
 // Entry is one file of a tree, whatever its kind.
@@ -954,7 +981,7 @@ const file_contents_proto_rawDesc = "" +
 	"\x04path\x18\x01 \x01(\fR\x04path\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\fR\x04text\x12\x17\n" +
 	"\x04mode\x18\x03 \x01(\rH\x00R\x04mode\x88\x01\x01B\a\n" +
-	"\x05_mode\"\xf9\x01\n" +
+	"\x05_mode\"\xc0\x02\n" +
 	"\bManifest\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\x12\x18\n" +
 	"\ajailctl\x18\x02 \x01(\tR\ajailctl\x12\x12\n" +
@@ -963,7 +990,12 @@ const file_contents_proto_rawDesc = "" +
 	"\aentries\x18\x05 \x03(\v2\x0e.jailctl.EntryR\aentries\x12&\n" +
 	"\x06inputs\x18\x06 \x03(\v2\x0e.jailctl.StampR\x06inputs\x12+\n" +
 	"\bpackages\x18\a \x03(\v2\x0f.jailctl.OriginR\bpackages\x12\x12\n" +
-	"\x04keep\x18\b \x01(\rR\x04keep\"\xe2\x03\n" +
+	"\x04keep\x18\b \x01(\rR\x04keep\x12\x12\n" +
+	"\x04used\x18\t \x01(\bR\x04used\x12\x1d\n" +
+	"\n" +
+	"state_from\x18\n" +
+	" \x01(\x04R\tstateFrom\x12\x12\n" +
+	"\x04held\x18\v \x01(\bR\x04held\"\xe2\x03\n" +
 	"\x05Entry\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\fR\x04path\x12'\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x13.jailctl.Entry.KindR\x04kind\x12\x12\n" +

@@ -1,0 +1,547 @@
+package jailtree
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"jailctl/internal/contents"
+	"jailctl/internal/host"
+	"jailctl/internal/paths"
+	"jailctl/proto/jailpb"
+)
+
+// Change is what a build would do to one path, or did.
+type Change struct {
+	// Op is "+" for a new path, "-" for one that goes, "~" for one that differs.
+	Op   string `json:"op"`
+	Path string `json:"path"`
+	// What is new about it.
+	What string `json:"what"`
+	// AskedBy is the line that asks for it.
+	AskedBy string `json:"asked_by,omitempty"`
+	// From and To are the packages that it came and comes from.
+	From *jailpb.Origin `json:"from,omitempty"`
+	To   *jailpb.Origin `json:"to,omitempty"`
+}
+
+// Report is what a build did.
+type Report struct {
+	// Changed is false where the tree in use is what is asked for: nothing was written.
+	Changed bool     `json:"changed"`
+	Changes []Change `json:"changes"`
+	// Notes are what an administrator may want to know of the tree.
+	Notes []string `json:"notes"`
+	Files int      `json:"files"`
+	Bytes int64    `json:"bytes"`
+	// Kept are state directories of old trees that no newer tree has.
+	Kept []string `json:"kept,omitempty"`
+}
+
+// Building is one build.
+type Building struct {
+	Host
+	// Load reads the contents file.
+	Load func(*host.Host) (*contents.Spec, error)
+	// Replace lets the build take the place of a directory that jailctl did not make.
+	Replace bool
+	// Planned is called with what will be done, before it is.
+	Planned func(*Report)
+	// Progress is called with the bytes written, of all, from several goroutines.
+	Progress func(done, all int64)
+}
+
+// Preview tells what a build would do, and changes nothing. Without a store it is a
+// first build.
+func (s *Store) Preview(b Building) (*Report, error) {
+	var cur tree
+	if s != nil {
+		var err error
+		if cur, err = s.current(); err != nil {
+			return nil, err
+		}
+	}
+	plan, err := b.plan()
+	if err != nil {
+		return nil, err
+	}
+	r := plan.report()
+	r.Changes, err = plan.differs(cur.manifest)
+	if err != nil {
+		return nil, err
+	}
+	r.Changed = len(r.Changes) > 0 || s == nil || !s.intact(cur)
+	return r, nil
+}
+
+func (b *Building) plan() (*Plan, error) {
+	spec, err := b.Load(b.Files)
+	if err != nil {
+		return nil, err
+	}
+	return Make(spec, b.Host)
+}
+
+func (p *Plan) report() *Report {
+	r := &Report{Notes: p.Notes}
+	for _, e := range p.Entries {
+		if e.Kind == jailpb.Entry_REGULAR {
+			r.Files++
+			if len(e.SameAs) == 0 {
+				r.Bytes += int64(e.Size)
+			}
+		}
+	}
+	return r
+}
+
+// Build makes the tree in use what the contents file asks for. Where it is already,
+// nothing is written. Otherwise a whole new tree is made beside it, verified, and put
+// in its place; the old one is kept for Rollback.
+func (s *Store) Build(ctx context.Context, b Building) (*Report, error) {
+	cur, err := s.current()
+	if err != nil {
+		return nil, err
+	}
+	if cur.manifest != nil && s.fresh(cur, b.Files) {
+		return &Report{}, nil
+	}
+	if err := s.replaceable(cur, b.Replace); err != nil {
+		return nil, err
+	}
+	plan, err := b.plan()
+	if err != nil {
+		return nil, err
+	}
+	r := plan.report()
+	if r.Changes, err = plan.differs(cur.manifest); err != nil {
+		return nil, err
+	}
+	if len(r.Changes) == 0 && cur.manifest != nil && s.intact(cur) {
+		return r, s.renew(cur, plan)
+	}
+	r.Changed = true
+	if b.Planned != nil {
+		b.Planned(r)
+	}
+	t, err := s.write(ctx, plan, b.Progress)
+	if err != nil {
+		return nil, err
+	}
+	t.manifest = plan.manifest(s.root)
+	if err := s.proven(ctx, t); err != nil {
+		return nil, errors.Join(err, s.discard(staging, t.ino))
+	}
+	if err := s.place(staging, t); err != nil {
+		return nil, err
+	}
+	r.Kept, err = s.prune(plan.Keep)
+	return r, err
+}
+
+// proven verifies a tree before it comes into its place.
+func (s *Store) proven(ctx context.Context, t tree) error {
+	root, err := openDir(s.trees, staging)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	found, err := verify(ctx, root, t.manifest, true)
+	if err == nil && len(found) > 0 {
+		err = fmt.Errorf("the new tree is not what was written: %s: %s", found[0].Path, found[0].What)
+	}
+	return err
+}
+
+// replaceable refuses what a build must not put away: a directory that is not
+// jailctl's, and one with mounts in it, which would go away with the old tree.
+func (s *Store) replaceable(cur tree, replace bool) error {
+	if cur.ino == 0 {
+		return nil
+	}
+	mounts, err := mountsIn(s.root)
+	if err != nil {
+		return err
+	}
+	if len(mounts) > 0 {
+		return fmt.Errorf("%q is a mount point: unmount it, or choose a root elsewhere", mounts[0])
+	}
+	if cur.manifest != nil || replace {
+		return nil
+	}
+	dir, err := openDir(s.parent, path.Base(s.root))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if names, err := dir.Readdirnames(1); err != io.EOF || len(names) > 0 {
+		return ErrNotOurs
+	}
+	return nil
+}
+
+// ErrNotOurs says that the root is a directory that jailctl did not make.
+var ErrNotOurs = errors.New("there is a directory with something in it that jailctl did not build")
+
+// mountsIn is what is mounted on dir or in it, as proc_pid_mountinfo(5) says.
+func mountsIn(dir string) (found []string, err error) {
+	// Not self: that is the first thread's, which move may have put elsewhere.
+	f, err := os.Open("/proc/thread-self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 5 {
+			continue
+		}
+		at := unescape.Replace(fields[4])
+		if at == dir || strings.HasPrefix(at, dir+"/") {
+			found = append(found, at)
+		}
+	}
+	return found, lines.Err()
+}
+
+var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+
+// fresh tells whether neither what a tree was made from nor the tree itself has
+// changed since: by stamps alone, and no file is read.
+func (s *Store) fresh(t tree, machine *host.Host) bool {
+	if t.manifest.Jailctl != paths.Version || string(t.manifest.Root) != s.root {
+		return false
+	}
+	for _, i := range t.manifest.Inputs {
+		if !machine.Same(string(i.Path), hostStamp(i)) {
+			return false
+		}
+	}
+	return len(t.manifest.Inputs) > 0 && s.intact(t)
+}
+
+func hostStamp(i *jailpb.Stamp) host.Stamp {
+	return host.Stamp{Mode: i.Mode, Ino: i.Inode, Size: int64(i.Size), Modified: i.Modified, Changed: i.Changed, Listed: i.Listed}
+}
+
+// intact tells whether every inode of the tree in use is as it was written. Nobody,
+// root included, changes a file, or a directory's names, without its change time.
+func (s *Store) intact(t tree) bool {
+	if t.manifest == nil {
+		return false
+	}
+	root, err := openDir(s.parent, path.Base(s.root))
+	if err != nil {
+		return false
+	}
+	defer root.Close()
+	for _, e := range t.manifest.Entries {
+		info, err := lstat(root, relative(e.Path))
+		if err != nil || info.Ino != e.Inode {
+			return false
+		}
+		if e.State {
+			// Its content and its times are its owner's.
+			if !info.IsDir() || info.UID != e.Uid || info.GID != e.Gid {
+				return false
+			}
+			continue
+		}
+		if info.Changed != e.Changed {
+			return false
+		}
+	}
+	return true
+}
+
+// manifest is what is known of a tree that was made by the plan.
+func (p *Plan) manifest(root string) *jailpb.Manifest {
+	return &jailpb.Manifest{
+		Format: 1, Jailctl: paths.Version, Root: []byte(root), Built: time.Now().UnixNano(),
+		Entries: p.entries(), Inputs: p.inputs(), Packages: p.Packages, Keep: uint32(p.Keep),
+	}
+}
+
+func (p *Plan) inputs() []*jailpb.Stamp {
+	asked := p.host.Asked()
+	all := make([]*jailpb.Stamp, 0, len(asked))
+	for name, s := range asked {
+		all = append(all, &jailpb.Stamp{
+			Path: []byte(name), Mode: s.Mode, Inode: s.Ino, Size: uint64(s.Size), Modified: s.Modified, Changed: s.Changed, Listed: s.Listed,
+		})
+	}
+	slices.SortFunc(all, func(a, b *jailpb.Stamp) int { return cmp.Compare(string(a.Path), string(b.Path)) })
+	return all
+}
+
+// renew notes that the tree in use is what the plan asks for, though something that
+// it was made from has another stamp: a package installed again, say.
+func (s *Store) renew(cur tree, plan *Plan) error {
+	old := byPath(cur.manifest.Entries)
+	m := plan.manifest(s.root)
+	for _, e := range m.Entries {
+		was := old[string(e.Path)]
+		e.Size, e.Sha256, e.Inode, e.Changed = was.Size, was.Sha256, was.Inode, was.Changed
+	}
+	m.Built, m.Used, m.Held = cur.manifest.Built, true, false
+	return s.save(cur.ino, m)
+}
+
+func byPath(entries []*jailpb.Entry) map[string]*jailpb.Entry {
+	m := make(map[string]*jailpb.Entry, len(entries))
+	for _, e := range entries {
+		m[string(e.Path)] = e
+	}
+	return m
+}
+
+// differs is what the plan changes of the tree that m is of. Files are read only where
+// their stamps are other than when they were copied.
+func (p *Plan) differs(m *jailpb.Manifest) (all []Change, err error) {
+	if m == nil {
+		m = &jailpb.Manifest{}
+	}
+	old := byPath(m.Entries)
+	stamps := make(map[string]*jailpb.Stamp, len(m.Inputs))
+	for _, i := range m.Inputs {
+		stamps[string(i.Path)] = i
+	}
+	now := p.host.Asked()
+	same := func(name string) bool {
+		i := stamps[name]
+		return i != nil && hostStamp(i) == now[name]
+	}
+	for _, e := range p.Entries {
+		name := string(e.Path)
+		was := old[name]
+		delete(old, name)
+		to := origin(p.Packages, e.Package)
+		if was == nil {
+			all = append(all, Change{"+", name, describe(e.Entry), e.AskedBy, nil, to})
+			continue
+		}
+		what, err := p.difference(was, e, same)
+		if err != nil {
+			return nil, err
+		}
+		if what != "" {
+			all = append(all, Change{"~", name, what, e.AskedBy, origin(m.Packages, was.Package), to})
+		}
+	}
+	for name, was := range old {
+		all = append(all, Change{"-", name, describe(was), was.AskedBy, origin(m.Packages, was.Package), nil})
+	}
+	slices.SortFunc(all, func(a, b Change) int { return cmp.Compare(a.Path, b.Path) })
+	return all, nil
+}
+
+// origin is the package with a number in a manifest, nil for 0.
+func origin(all []*jailpb.Origin, number uint32) *jailpb.Origin {
+	if number == 0 || int(number) > len(all) {
+		return nil
+	}
+	return all[number-1]
+}
+
+// difference is what is new about an entry, "" for nothing.
+func (p *Plan) difference(was *jailpb.Entry, e Entry, same func(string) bool) (string, error) {
+	switch {
+	case was.Kind != e.Kind, was.State != e.State, !slices.Equal(was.Target, e.Target), was.Major != e.Major, was.Minor != e.Minor:
+		return describe(was) + " -> " + describe(e.Entry), nil
+	case was.Mode != e.Mode:
+		return fmt.Sprintf("mode %04o -> %04o", was.Mode, e.Mode), nil
+	case was.Uid != e.Uid || was.Gid != e.Gid:
+		return fmt.Sprintf("owner %d:%d -> %d:%d", was.Uid, was.Gid, e.Uid, e.Gid), nil
+	case e.Kind != jailpb.Entry_REGULAR:
+		return "", nil
+	case e.text != nil:
+		if sum := sha256.Sum256(e.text); !slices.Equal(was.Sha256, sum[:]) {
+			return "content", nil
+		}
+		return "", nil
+	case e.info.Ino == 0: // the archive's
+		if was.Size != e.Size || !slices.Equal(was.Origin, e.Origin) || !same(p.archive) {
+			return "content", nil
+		}
+		return "", nil
+	}
+	if slices.Equal(was.Origin, e.Origin) && same(string(e.Origin)) {
+		return "", nil
+	}
+	sum, err := p.sum(string(e.Origin))
+	if err != nil {
+		return "", err
+	}
+	if !slices.Equal(was.Sha256, sum) {
+		return "content", nil
+	}
+	return "", nil
+}
+
+// sum is the SHA-256 of a file of the host.
+func (p *Plan) sum(name string) ([]byte, error) {
+	f, err := p.host.OpenReal(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	h := sha256.New()
+	_, err = io.Copy(h, f)
+	return h.Sum(nil), err
+}
+
+// describe is an entry in a few words.
+func describe(e *jailpb.Entry) string {
+	switch e.Kind {
+	case jailpb.Entry_DIRECTORY:
+		s := fmt.Sprintf("directory %04o", e.Mode)
+		if e.Uid != 0 || e.Gid != 0 {
+			s += fmt.Sprintf(" of %d:%d", e.Uid, e.Gid)
+		}
+		if e.State {
+			s = "state " + s
+		}
+		return s
+	case jailpb.Entry_SYMLINK:
+		return "link to " + strconv.Quote(string(e.Target))
+	case jailpb.Entry_DEVICE:
+		return fmt.Sprintf("device %d:%d", e.Major, e.Minor)
+	}
+	return fmt.Sprintf("%d bytes", e.Size)
+}
+
+// Outdated is what a build would change because the host, or the contents file, has
+// changed since the tree in use was built. Nothing is written.
+func (s *Store) Outdated(b Building) ([]Change, error) {
+	cur, err := s.current()
+	if err != nil {
+		return nil, err
+	}
+	if cur.manifest == nil {
+		return nil, ErrNoTree
+	}
+	if s.fresh(cur, b.Files) {
+		return nil, nil
+	}
+	plan, err := b.plan()
+	if err != nil {
+		return nil, err
+	}
+	return plan.differs(cur.manifest)
+}
+
+// Held tells whether the tree in use was put back by Rollback, and when it was built.
+func (s *Store) Held() (bool, time.Time) {
+	cur, err := s.current()
+	if err != nil || cur.manifest == nil {
+		return false, time.Time{}
+	}
+	return cur.manifest.Held, time.Unix(0, cur.manifest.Built)
+}
+
+// Packages are those that the tree in use has files of.
+func (s *Store) Packages() ([]*jailpb.Origin, error) {
+	cur, err := s.current()
+	if err != nil {
+		return nil, err
+	}
+	if cur.manifest == nil {
+		return nil, ErrNoTree
+	}
+	return cur.manifest.Packages, nil
+}
+
+// Rollback puts the tree before the one in use back in its place, with the state as it
+// is now. It returns when that tree was built.
+func (s *Store) Rollback() (time.Time, error) {
+	cur, err := s.current()
+	if err != nil {
+		return time.Time{}, err
+	}
+	if cur.manifest == nil {
+		return time.Time{}, ErrNoTree
+	}
+	if err := s.replaceable(cur, true); err != nil {
+		return time.Time{}, err
+	}
+	all, err := s.others()
+	if err != nil {
+		return time.Time{}, err
+	}
+	for _, t := range all {
+		if t.manifest.Built >= cur.manifest.Built {
+			continue
+		}
+		name := strconv.FormatUint(t.ino, 10)
+		s.unlend(name, t.manifest)
+		t.manifest.Held = true
+		return time.Unix(0, t.manifest.Built), s.place(name, t)
+	}
+	return time.Time{}, errors.New("no older tree is kept: keep: in the contents file says how many are")
+}
+
+// Remove takes the tree in use away with every other tree of the jail, all state in
+// them, and all that is known of them.
+func (s *Store) Remove() error {
+	cur, err := s.current()
+	if err != nil {
+		return err
+	}
+	if cur.ino != 0 {
+		if cur.manifest == nil {
+			return ErrNotOurs
+		}
+		if err := s.replaceable(cur, true); err != nil {
+			return err
+		}
+		// Out of its place at one stroke; what is then beside it goes piece by piece.
+		step("take tree away")
+		name := strconv.FormatUint(cur.ino, 10)
+		if err := unix.Renameat2(int(s.parent.Fd()), path.Base(s.root), int(s.trees.Fd()), name, unix.RENAME_NOREPLACE); err != nil {
+			return fmt.Errorf("cannot take %s away: %w", s.root, err)
+		}
+	}
+	all, err := s.others()
+	if err != nil {
+		return err
+	}
+	for _, t := range all {
+		if err := s.discard(strconv.FormatUint(t.ino, 10), t.ino); err != nil {
+			return err
+		}
+	}
+	step("remove store")
+	if err := unix.Unlinkat(int(s.parent.Fd()), path.Base(s.trees.Name()), unix.AT_REMOVEDIR); err != nil {
+		return &fs.PathError{Op: "remove", Path: s.trees.Name(), Err: err}
+	}
+	return os.RemoveAll(s.manifests)
+}
+
+// State are the state directories of the tree in use.
+func (s *Store) State() (dirs []string) {
+	cur, err := s.current()
+	if err != nil || cur.manifest == nil {
+		return nil
+	}
+	for _, e := range cur.manifest.Entries {
+		if e.State {
+			dirs = append(dirs, string(e.Path))
+		}
+	}
+	return dirs
+}

@@ -1,0 +1,815 @@
+// Package jailtree makes the trees that jails are: it plans what a contents file
+// asks for, builds the whole of it beside the tree in use, puts it in its place at
+// one stroke, and tells later what differs. It runs as root, at an administrator's
+// word, and never inside a jail.
+//
+// Make computes a Plan and writes nothing; Store is the only writer.
+package jailtree
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"jailctl/internal/archive"
+	"jailctl/internal/contents"
+	"jailctl/internal/elfdeps"
+	"jailctl/internal/host"
+	"jailctl/internal/packages"
+	"jailctl/policy/source"
+	"jailctl/proto/jailpb"
+)
+
+// Problem is something asked for that cannot be had.
+type Problem struct {
+	At   contents.At
+	What string
+	Fix  string
+}
+
+func (p Problem) Error() string { return fmt.Sprintf("%s: %s; %s", p.At, p.What, p.Fix) }
+
+// Problems are all that stand in the way of a plan.
+type Problems []Problem
+
+func (p Problems) Error() string {
+	lines := make([]string, len(p))
+	for i := range p {
+		lines[i] = p[i].Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Entry is one file of a tree to be, and how to make it.
+type Entry struct {
+	*jailpb.Entry
+	// text is the content of a file that no file of the host has.
+	text []byte
+	// info is the file on the host that the content comes from.
+	info host.Info
+	// member is where the archive has the content, "" elsewhere.
+	member string
+	// asker is whose line it was.
+	asker contents.At
+}
+
+// Plan is a tree to be.
+type Plan struct {
+	// Entries ascend by path; the first is "/".
+	Entries []Entry
+	// Packages are those that entries come from.
+	Packages []*jailpb.Origin
+	// Notes are what an administrator may want to know of the tree.
+	Notes []string
+	// Keep is how many old trees to keep.
+	Keep int
+
+	host    *host.Host
+	archive string
+}
+
+// Host is what a plan is made from.
+type Host struct {
+	Files    *host.Host
+	Packages *packages.DB
+	Names    source.Names
+}
+
+// forbidden are the mode bits that nothing in a tree has unless a directory is
+// declared with them: set-user-ID, set-group-ID and sticky, and writing by others.
+const forbidden = 0o7022
+
+type planner struct {
+	Host
+	elf      *elfdeps.Resolver
+	spec     *contents.Spec
+	tree     map[string]*Entry
+	below    map[string]bool // directories of the host that were taken whole
+	looked   map[string]bool // files whose libraries are there
+	dlopen   map[string][]string
+	problems Problems
+	notes    []string
+}
+
+// Make computes the tree that spec asks for. It reads the host and changes nothing.
+// An error of type Problems says where each line of the text went wrong.
+func Make(spec *contents.Spec, h Host) (*Plan, error) {
+	p := &planner{
+		Host: h, elf: elfdeps.New(h.Files), spec: spec, tree: map[string]*Entry{}, below: map[string]bool{},
+		looked: map[string]bool{}, dlopen: map[string][]string{},
+	}
+	p.tree["/"] = &Entry{Entry: &jailpb.Entry{Path: []byte("/"), Kind: jailpb.Entry_DIRECTORY, Mode: 0o755}}
+	// What is declared goes first where other things follow it, and last where it
+	// takes the place of what was copied.
+	for _, d := range spec.Directories {
+		p.directory(d)
+	}
+	for _, l := range spec.Symlinks {
+		p.symlink(l)
+	}
+	if spec.Archive != nil {
+		p.unpack(*spec.Archive)
+	}
+	p.installed()
+	for _, name := range spec.Paths {
+		p.paths(name, true)
+	}
+	for _, name := range spec.OptionalPaths {
+		p.paths(name, false)
+	}
+	for _, name := range spec.Programs {
+		p.program(name)
+	}
+	for _, f := range spec.Files {
+		p.generated(f.At, f.Path, f.Mode, f.Text)
+	}
+	p.accounts()
+	for _, d := range spec.Devices {
+		p.device(d)
+	}
+	if len(p.problems) > 0 {
+		return nil, p.problems
+	}
+	plan := &Plan{Keep: spec.Keep, host: h.Files}
+	if spec.Archive != nil {
+		plan.archive = spec.Archive.Path
+	}
+	p.finish(plan)
+	return plan, nil
+}
+
+func (p *planner) problem(at contents.At, fix, format string, args ...any) {
+	p.problems = append(p.problems, Problem{at, fmt.Sprintf(format, args...), fix})
+}
+
+func (p *planner) note(format string, args ...any) {
+	p.notes = append(p.notes, fmt.Sprintf(format, args...))
+}
+
+// put makes e the tree's entry at its path. What cannot be is a problem: a file
+// in the place of a directory, and the other way round.
+func (p *planner) put(at contents.At, name string, e *jailpb.Entry) *Entry {
+	old := p.tree[name]
+	if old != nil && old.Kind != e.Kind && (old.Kind == jailpb.Entry_DIRECTORY || e.Kind == jailpb.Entry_DIRECTORY) {
+		p.problem(at, fmt.Sprintf("leave out one of the two; %s asked for the other", old.AskedBy),
+			"%q would be a %s and a %s", name, word(old.Kind), word(e.Kind))
+		return nil
+	}
+	e.Path, e.AskedBy = []byte(name), at.String()
+	added := &Entry{Entry: e, asker: at}
+	p.tree[name] = added
+	return added
+}
+
+func word(k jailpb.Entry_Kind) string {
+	switch k {
+	case jailpb.Entry_DIRECTORY:
+		return "directory"
+	case jailpb.Entry_REGULAR:
+		return "file"
+	case jailpb.Entry_SYMLINK:
+		return "symbolic link"
+	case jailpb.Entry_DEVICE:
+		return "device"
+	}
+	return "unknown"
+}
+
+// real follows the links of the tree itself from a path in it: to "/" for "..".
+// What is not in the tree yet is taken to be no link.
+func (p *planner) real(name string) string {
+	done, rest := "/", name
+	for links := 0; rest != ""; {
+		var part string
+		part, rest, _ = strings.Cut(strings.TrimLeft(rest, "/"), "/")
+		if part == ".." {
+			done = path.Dir(done)
+			continue
+		}
+		at := path.Join(done, part)
+		e := p.tree[at]
+		if e == nil || e.Kind != jailpb.Entry_SYMLINK || links > 40 {
+			done = at
+			continue
+		}
+		links++
+		if strings.HasPrefix(string(e.Target), "/") {
+			done = "/"
+		}
+		rest = string(e.Target) + "/" + rest
+	}
+	return done
+}
+
+// way makes the directories, and the links among them, that lead to name in the
+// tree as they lead to it on the host, and returns where in the tree and on the
+// host they end: the directory, without links. Where the tree has a directory or a
+// link of its own, from the contents file or the archive, the tree's counts.
+func (p *planner) way(at contents.At, dir string) (inside, outside string, ok bool) {
+	inside, outside = "/", "/"
+	rest := dir
+	for links := 0; ; {
+		rest = strings.TrimLeft(rest, "/")
+		if rest == "" {
+			return inside, outside, true
+		}
+		var part string
+		part, rest, _ = strings.Cut(rest, "/")
+		if part == "." {
+			continue
+		}
+		if part == ".." {
+			inside, outside = path.Dir(inside), path.Dir(outside)
+			continue
+		}
+		in, out := path.Join(inside, part), path.Join(outside, part)
+		have := p.tree[in]
+		info, err := p.Files.Lstat(out)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+			p.problem(at, "mend that, or leave the path out", "%v", err)
+			return "", "", false
+		}
+		switch {
+		case err == nil && info.IsSymlink() && (have == nil || have.Kind == jailpb.Entry_SYMLINK):
+			target, err := p.Files.Readlink(out)
+			if err != nil {
+				p.problem(at, "mend that, or leave the path out", "%v", err)
+				return "", "", false
+			}
+			if have != nil && string(have.Target) != target {
+				break // the tree's own link; below
+			}
+			if links++; links > 40 {
+				p.problem(at, "mend the links, or leave the path out", "symbolic links go round in a circle at %q", out)
+				return "", "", false
+			}
+			if have == nil {
+				p.put(at, in, &jailpb.Entry{Kind: jailpb.Entry_SYMLINK, Mode: 0o777, Target: []byte(target), Origin: []byte(out)})
+			}
+			if strings.HasPrefix(target, "/") {
+				inside, outside = "/", "/"
+			}
+			rest = target + "/" + rest
+			continue
+		case err == nil && !info.IsDir() && !info.IsSymlink():
+			p.problem(at, "name a path below a directory", "%q is not a directory", out)
+			return "", "", false
+		case have == nil:
+			mode := uint32(0o755)
+			e := &jailpb.Entry{Kind: jailpb.Entry_DIRECTORY, Mode: mode}
+			if err == nil {
+				e.Mode, e.Origin = info.Mode&0o777&^forbidden, []byte(out)
+			}
+			p.put(at, in, e)
+		}
+		// The tree has something here that the host has not in this form, or they agree.
+		if have = p.tree[in]; have.Kind == jailpb.Entry_SYMLINK {
+			in = p.real(in)
+			have = p.tree[in]
+			if have == nil {
+				have = p.put(at, in, &jailpb.Entry{Kind: jailpb.Entry_DIRECTORY, Mode: 0o755})
+				p.parents(at, in)
+			}
+		}
+		if have == nil || have.Kind != jailpb.Entry_DIRECTORY {
+			p.problem(at, "leave out one of the two", "%q is asked for below %q, which is no directory in the jail", dir, in)
+			return "", "", false
+		}
+		if err == nil && info.IsSymlink() {
+			if out, err = p.Files.Real(out); err != nil {
+				p.problem(at, "mend the link, or leave the path out", "%v", err)
+				return "", "", false
+			}
+		}
+		inside, outside = in, out
+	}
+}
+
+// parents makes the directories above a path in the tree that has none.
+func (p *planner) parents(at contents.At, name string) {
+	for dir := path.Dir(name); p.tree[dir] == nil; dir = path.Dir(dir) {
+		p.put(at, dir, &jailpb.Entry{Kind: jailpb.Entry_DIRECTORY, Mode: 0o755})
+	}
+}
+
+// excluded tells whether a path or a directory above it is to be left out.
+func (p *planner) excluded(name string) bool {
+	for _, x := range p.spec.Exclude {
+		for at := name; at != "/" && at != "."; at = path.Dir(at) {
+			if at == x.Path {
+				return true
+			}
+			if ok, _ := path.Match(x.Path, at); ok {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// state tells whether a path of the tree is a state directory or in one: what is there
+// is its owner's.
+func (p *planner) state(in string) bool {
+	for ; in != "/"; in = path.Dir(in) {
+		if e := p.tree[in]; e != nil && e.State {
+			return true
+		}
+	}
+	return false
+}
+
+// how says in what manner a path was asked for.
+type how struct {
+	// whole: a directory comes with all that is in it.
+	whole bool
+	// named: by itself, and not found in a directory or a package. What cannot be
+	// copied is a problem then, and a script brings its interpreter.
+	named bool
+}
+
+// add puts what the host has at name into the tree, with what it stands for where it
+// is a link, and with what it needs to run.
+func (p *planner) add(at contents.At, name string, how how) {
+	dir, base := path.Split(name)
+	if name == "/" {
+		p.problem(at, "name what of it the jail needs", "the whole host cannot be a jail")
+		return
+	}
+	inside, outside, ok := p.way(at, dir)
+	if !ok {
+		return
+	}
+	in, out := path.Join(inside, base), path.Join(outside, base)
+	if p.excluded(out) || p.excluded(in) || p.state(in) {
+		return
+	}
+	info, err := p.Files.Lstat(out)
+	if err != nil {
+		if how.named || !errors.Is(err, fs.ErrNotExist) {
+			p.problem(at, "install it, or leave it out", "%v", err)
+		}
+		return
+	}
+	have := p.tree[in]
+	switch {
+	case info.IsSymlink():
+		target, err := p.Files.Readlink(out)
+		if err != nil {
+			p.problem(at, "mend that, or leave it out", "%v", err)
+			return
+		}
+		if have == nil {
+			p.put(at, in, &jailpb.Entry{Kind: jailpb.Entry_SYMLINK, Mode: 0o777, Target: []byte(target), Origin: []byte(out)})
+		} else if have.Kind != jailpb.Entry_SYMLINK || string(have.Target) != target {
+			return // declared otherwise, or the archive's
+		}
+		p.target(at, out, target, how)
+	case info.IsDir():
+		if have == nil {
+			p.put(at, in, &jailpb.Entry{Kind: jailpb.Entry_DIRECTORY, Mode: info.Mode & 0o777 &^ forbidden, Origin: []byte(out)})
+		} else if have.Kind == jailpb.Entry_SYMLINK {
+			return
+		}
+		if how.whole {
+			p.whole(at, out)
+		}
+	case info.IsRegular():
+		if have != nil && have.Kind != jailpb.Entry_REGULAR {
+			if have.Kind == jailpb.Entry_DIRECTORY {
+				p.put(at, in, &jailpb.Entry{Kind: jailpb.Entry_REGULAR})
+			}
+			return
+		}
+		if have == nil || string(have.Origin) != out || have.member != "" {
+			if e := p.put(at, in, &jailpb.Entry{
+				Kind: jailpb.Entry_REGULAR, Mode: info.Mode & 0o777 &^ forbidden, Size: uint64(info.Size), Origin: []byte(out),
+			}); e != nil {
+				e.info = info
+			}
+		}
+		p.needs(at, out, how)
+	case how.named:
+		fix := "leave it out"
+		if info.Type() == unix.S_IFCHR {
+			fix = "devices: names those that a jail can have"
+		}
+		p.problem(at, fix, "%q is not a file, a directory or a link", out)
+	}
+}
+
+// target adds what a link on the host stands for: a file always, since a link that
+// leads nowhere serves nobody, a directory only where the link was asked for.
+func (p *planner) target(at contents.At, link, target string, how how) {
+	if !strings.HasPrefix(target, "/") {
+		target = path.Dir(link) + "/" + target // not cleaned: ".." is after the links
+	}
+	real, err := p.Files.Real(target)
+	if err != nil {
+		if how.named {
+			p.problem(at, "mend the link, or leave it out", "the link %q leads nowhere: %v", link, err)
+		}
+		return
+	}
+	info, err := p.Files.Lstat(real)
+	if err == nil && (info.IsRegular() || info.IsDir() && how.named) {
+		p.add(at, target, how)
+	}
+}
+
+// whole adds all that is in a directory.
+func (p *planner) whole(at contents.At, dir string) {
+	if p.below[dir] {
+		return
+	}
+	p.below[dir] = true
+	names, err := p.Files.List(dir)
+	if err != nil {
+		p.problem(at, "mend that, or exclude it", "%v", err)
+		return
+	}
+	for _, name := range names {
+		p.add(at, path.Join(dir, name), how{whole: true})
+	}
+}
+
+// needs adds what a file needs to run: interpreter and libraries of an ELF file, the
+// interpreter of a script that was named.
+func (p *planner) needs(at contents.At, name string, how how) {
+	if p.looked[name] && !how.named {
+		return
+	}
+	p.looked[name] = true
+	switch head, err := p.head(name); {
+	case err != nil:
+		p.problem(at, "mend that, or exclude it", "%v", err)
+	case strings.HasPrefix(head, "\x7fELF"):
+		p.libraries(at, name, how)
+	case strings.HasPrefix(head, "#!") && how.named:
+		p.interpreter(at, name, head)
+	}
+}
+
+// longest is how much of a script's first line counts: execve(2).
+const longest = 255
+
+func (p *planner) head(name string) (string, error) {
+	f, err := p.Files.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	var b [longest]byte
+	n, err := io.ReadFull(f, b[:])
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		return "", err
+	}
+	return string(b[:n]), nil
+}
+
+func (p *planner) interpreter(at contents.At, script, head string) {
+	line, _, _ := strings.Cut(head[2:], "\n")
+	words := strings.Fields(line)
+	if len(words) == 0 || !strings.HasPrefix(words[0], "/") {
+		p.problem(at, "mend its first line", "the script %q has no interpreter", script)
+		return
+	}
+	p.add(at, path.Clean(words[0]), how{named: true})
+	if path.Base(words[0]) != "env" {
+		return
+	}
+	// env(1) looks the next word up; its options and assignments stand before it.
+	for _, w := range words[1:] {
+		if strings.HasPrefix(w, "-") || strings.Contains(w, "=") {
+			continue
+		}
+		p.program(contents.Path{At: at, Path: w})
+		return
+	}
+}
+
+func (p *planner) libraries(at contents.At, name string, how how) {
+	o, err := p.elf.Resolve(name)
+	if err != nil {
+		if how.named && !errors.Is(err, elfdeps.ErrNotELF) {
+			p.problem(at, "mend the file, or leave it out", "%v", err)
+		}
+		return
+	}
+	if o.Interp != "" {
+		p.add(at, o.Interp, how.library())
+	}
+	for _, l := range o.Libraries {
+		p.add(at, l.Path, how.library())
+	}
+	for _, m := range o.Missing {
+		if how.named {
+			p.problem(at, "install the package that has it", "%q needs %q, which the host does not have", m.By, m.Name)
+		} else {
+			p.note("%q needs %q, which the host does not have", m.By, m.Name)
+		}
+	}
+	for _, so := range o.Dlopen {
+		p.dlopen[so] = append(p.dlopen[so], name)
+	}
+}
+
+// library is how what a file needs is added: named with it, since it must be there.
+func (h how) library() how { return how{named: h.named} }
+
+// searched is where programs without a directory are looked for.
+var searched = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
+
+func (p *planner) program(name contents.Path) {
+	if strings.HasPrefix(name.Path, "/") {
+		if real, err := p.Files.Real(name.Path); err == nil {
+			if info, err := p.Files.Lstat(real); err == nil && (!info.IsRegular() || info.Mode&0o111 == 0) {
+				p.problem(name.At, "name it under paths: if it is not one", "%q is not a program", name.Path)
+				return
+			}
+		}
+		p.add(name.At, name.Path, how{named: true})
+		return
+	}
+	for _, dir := range searched {
+		real, err := p.Files.Real(path.Join(dir, name.Path))
+		if err != nil {
+			continue
+		}
+		if info, err := p.Files.Lstat(real); err == nil && info.IsRegular() && info.Mode&0o111 != 0 {
+			p.add(name.At, path.Join(dir, name.Path), how{named: true})
+			return
+		}
+	}
+	p.problem(name.At, "install it, or write its whole path", "there is no program %q in %s", name.Path, strings.Join(searched, ", "))
+}
+
+// paths adds a path, or all that a pattern matches.
+func (p *planner) paths(name contents.Path, needed bool) {
+	if !strings.ContainsAny(name.Path, `*?[\`) {
+		if _, err := p.Files.Real(name.Path); err != nil && !needed {
+			return
+		}
+		p.add(name.At, name.Path, how{whole: true, named: true})
+		return
+	}
+	found := p.glob("/", strings.Split(strings.TrimPrefix(name.Path, "/"), "/"))
+	for _, f := range found {
+		p.add(name.At, f, how{whole: true, named: true})
+	}
+	if len(found) == 0 && needed {
+		p.problem(name.At, "mend the pattern, or write it under optional_paths:", "nothing on the host matches %q", name.Path)
+	}
+}
+
+// glob is every path of the host that a pattern matches, a component at a time.
+// As in a shell, what begins with a dot is matched by a dot only.
+func (p *planner) glob(dir string, pattern []string) (found []string) {
+	if len(pattern) == 0 {
+		return []string{dir}
+	}
+	if !strings.ContainsAny(pattern[0], `*?[\`) {
+		at := path.Join(dir, pattern[0])
+		if _, err := p.Files.Lstat(at); err != nil {
+			return nil
+		}
+		return p.glob(at, pattern[1:])
+	}
+	real, err := p.Files.Real(dir)
+	if err != nil {
+		return nil
+	}
+	names, err := p.Files.List(real)
+	if err != nil {
+		return nil
+	}
+	for _, n := range names {
+		ok, _ := path.Match(pattern[0], n)
+		if ok && (n[0] != '.' || pattern[0][0] == '.') {
+			found = append(found, p.glob(path.Join(dir, n), pattern[1:])...)
+		}
+	}
+	return found
+}
+
+// packages adds the files of packages.
+func (p *planner) installed() {
+	for _, want := range p.spec.Packages {
+		_, err := p.Packages.Installed(want.Name)
+		if err != nil {
+			p.problem(want.At, "install it, or leave it out", "%v", err)
+			continue
+		}
+		names := []string{want.Name}
+		if want.WithDependencies {
+			closure, err := p.Packages.Closure(want.Name)
+			if err != nil {
+				p.problem(want.At, "mend the package database", "%v", err)
+				continue
+			}
+			for _, c := range closure {
+				if c.Name != want.Name {
+					names = append(names, c.Name)
+				}
+			}
+		}
+		for _, name := range names {
+			files, err := p.Packages.Files(name)
+			if err != nil {
+				p.problem(want.At, "mend the package database", "%v", err)
+				continue
+			}
+			for _, f := range files {
+				if f != "/" && f != "/." {
+					p.add(want.At, path.Clean(f), how{})
+				}
+			}
+		}
+	}
+}
+
+// place is where in the tree a declared path is: its directory is led to as on
+// the host.
+func (p *planner) place(at contents.At, name string) (string, bool) {
+	dir, base := path.Split(name)
+	inside, _, ok := p.way(at, dir)
+	return path.Join(inside, base), ok
+}
+
+func (p *planner) directory(d contents.Directory) {
+	in, ok := p.place(d.At, d.Path)
+	if !ok {
+		return
+	}
+	e := &jailpb.Entry{Kind: jailpb.Entry_DIRECTORY, Mode: d.Mode, State: d.State}
+	if d.Owner != "" {
+		u, err := p.Names.User(d.Owner)
+		if err != nil {
+			p.problem(d.At, "create the account, or write a number", "there is no user %q: %v", d.Owner, err)
+			return
+		}
+		e.Uid = u.UID
+		if u.Name != "" {
+			e.Gid = u.GID
+		}
+	}
+	if d.Group != "" {
+		gid, _, err := p.Names.Group(d.Group)
+		if err != nil {
+			p.problem(d.At, "create the group, or write a number", "there is no group %q: %v", d.Group, err)
+			return
+		}
+		e.Gid = gid
+	}
+	if in == "/" {
+		root := p.tree["/"]
+		root.Mode, root.AskedBy = d.Mode, d.At.String()
+		return
+	}
+	p.put(d.At, in, e)
+}
+
+func (p *planner) symlink(l contents.Symlink) {
+	if in, ok := p.place(l.At, l.Path); ok {
+		p.put(l.At, in, &jailpb.Entry{Kind: jailpb.Entry_SYMLINK, Mode: 0o777, Target: []byte(l.Target)})
+	}
+}
+
+// generated adds a file with a text of its own, in the place of what was copied.
+func (p *planner) generated(at contents.At, name string, mode uint32, text []byte) {
+	in, ok := p.place(at, name)
+	if !ok {
+		return
+	}
+	e := p.put(at, in, &jailpb.Entry{Kind: jailpb.Entry_REGULAR, Mode: mode, Size: uint64(len(text))})
+	if e != nil {
+		e.text = append([]byte{}, text...)
+	}
+}
+
+func (p *planner) device(d contents.Name) {
+	n := contents.DeviceNames[d.Name]
+	if in, ok := p.place(d.At, "/dev/"+d.Name); ok {
+		p.put(d.At, in, &jailpb.Entry{Kind: jailpb.Entry_DEVICE, Mode: n.Mode, Major: n.Major, Minor: n.Minor})
+	}
+}
+
+// archive puts all of an archive into the tree. Its members obey the same rules as
+// what is copied: root's, without set-id bits, no devices.
+func (p *planner) unpack(a contents.Path) {
+	real, err := p.Files.Real(a.Path)
+	if err == nil {
+		var info host.Info
+		info, err = p.Files.Lstat(real)
+		if err == nil && info.IsDir() {
+			_, err = p.Files.List(real)
+		}
+	}
+	if err != nil {
+		p.problem(a.At, "write the path of a tar file or an image layout", "%v", err)
+		return
+	}
+	other := 0
+	err = archive.Read(a.Path, func(m archive.Member, _ io.Reader) error {
+		dir, base := path.Split(m.Path)
+		in := path.Join(p.real(path.Clean(dir)), base)
+		if in == "/" || p.excluded(m.Path) || p.state(in) {
+			return nil
+		}
+		p.parents(a.At, in)
+		if have := p.tree[in]; have != nil && have.AskedBy != a.At.String() {
+			return nil // the contents file says otherwise
+		}
+		e := &jailpb.Entry{Mode: m.Mode & 0o777 &^ forbidden, Origin: []byte(m.Path)}
+		switch m.Kind {
+		case archive.Directory:
+			e.Kind = jailpb.Entry_DIRECTORY
+		case archive.Regular:
+			e.Kind, e.Size = jailpb.Entry_REGULAR, uint64(m.Size)
+		case archive.Symlink:
+			e.Kind, e.Mode, e.Target = jailpb.Entry_SYMLINK, 0o777, []byte(m.Target)
+		case archive.HardLink:
+			first := p.tree[p.real(m.Target)]
+			if first == nil || first.Kind != jailpb.Entry_REGULAR {
+				return fmt.Errorf("%q is another name of %q, which is not there", m.Path, m.Target)
+			}
+			e.Kind, e.Mode, e.Size, e.SameAs = jailpb.Entry_REGULAR, first.Mode, first.Size, first.Path
+			if len(first.SameAs) > 0 {
+				e.SameAs = first.SameAs
+			}
+		default:
+			other++
+			return nil
+		}
+		if added := p.put(a.At, in, e); added != nil && e.Kind == jailpb.Entry_REGULAR {
+			added.member = m.Path
+		}
+		return nil
+	})
+	if err != nil {
+		p.problem(a.At, "write the path of a tar file or an image layout", "%v", err)
+	}
+	if other > 0 {
+		p.note("%d devices, FIFOs or the like in %q are left out; devices: names those that a jail can have", other, a.Path)
+	}
+}
+
+// finish puts the entries in order and adds what can be known of all only.
+func (p *planner) finish(plan *Plan) {
+	for _, e := range p.tree {
+		plan.Entries = append(plan.Entries, *e)
+	}
+	slices.SortFunc(plan.Entries, func(a, b Entry) int { return strings.Compare(string(a.Path), string(b.Path)) })
+
+	type inode struct{ dev, ino uint64 }
+	first := map[inode][]byte{}
+	number := map[packages.Package]uint32{}
+	present := map[string]bool{}
+	for _, e := range plan.Entries {
+		present[path.Base(string(e.Path))] = true
+		if e.info.Links > 1 {
+			at := inode{e.info.Dev, e.info.Ino}
+			if first[at] == nil {
+				first[at] = e.Path
+			} else {
+				e.SameAs = first[at]
+			}
+		}
+		if len(e.Origin) == 0 || e.member != "" || e.Kind == jailpb.Entry_DIRECTORY {
+			continue
+		}
+		if owner, ok := p.Packages.Owner(string(e.Origin)); ok {
+			if number[owner] == 0 {
+				plan.Packages = append(plan.Packages, &jailpb.Origin{Name: owner.Name, Version: owner.Version})
+				number[owner] = uint32(len(plan.Packages))
+			}
+			e.Package = number[owner]
+		}
+	}
+	plan.Notes = p.notes
+	for _, e := range plan.Entries {
+		if e.Kind != jailpb.Entry_SYMLINK {
+			continue
+		}
+		target := string(e.Target)
+		if !strings.HasPrefix(target, "/") {
+			target = path.Dir(string(e.Path)) + "/" + target
+		}
+		if p.tree[p.real(target)] == nil {
+			plan.Notes = append(plan.Notes, fmt.Sprintf("the link %q leads to %q, which is not in the jail", e.Path, e.Target))
+		}
+	}
+	for so, by := range p.dlopen {
+		if !present[so] {
+			slices.Sort(by)
+			plan.Notes = append(plan.Notes, fmt.Sprintf("%q may load %q while it runs, which is not in the jail", by[0], so))
+		}
+	}
+	slices.Sort(plan.Notes)
+	plan.Notes = slices.Compact(plan.Notes)
+}

@@ -1,0 +1,511 @@
+package jailtree
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/proto"
+
+	"jailctl/internal/host"
+	"jailctl/internal/safepath"
+	"jailctl/proto/jailpb"
+)
+
+// Store is the trees of one jail and what is known of them:
+//
+//	/srv/jails/web             the tree in use: the policy's root
+//	/srv/jails/.web.jailctl/   0700; the others, each named after its inode number, and
+//	                           "new" while it is built
+//	STATE/manifests/web/       0700; INODE.pb, the manifest of the tree with that inode
+//	                           number, and "lock"
+//
+// A tree beside the one in use whose manifest does not say that it has been in use is
+// half built or half removed, and the next to take the lock removes it.
+type Store struct {
+	name, root string
+	manifests  string
+	// parent is the directory in which the root's name is; trees the one beside it.
+	parent, trees *os.File
+	lock          *os.File
+}
+
+// step is called before each change of the file system; tests die there.
+var step = func(string) {}
+
+// ErrNoTree says that nothing has been built.
+var ErrNoTree = errors.New("nothing has been built")
+
+// Open takes the lock of a jail whose tree is at root. It waits for who has it, and
+// calls waiting first with what the other wrote of itself. With create, what the
+// store needs is made; without, a store that is not there is ErrNoTree. What an
+// earlier build left half done is finished or removed.
+func Open(ctx context.Context, name, root, state string, create bool, waiting func(holder string)) (*Store, error) {
+	s := &Store{name: name, root: root, manifests: state + "/manifests/" + name}
+	if create {
+		if err := os.MkdirAll(s.manifests, 0o700); err != nil {
+			return nil, err
+		}
+		if err := makeWay(path.Dir(root)); err != nil {
+			return nil, err
+		}
+	} else if _, err := os.Lstat(s.manifests + "/lock"); errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrNoTree
+	}
+	if err := s.open(ctx, create, waiting); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Store) open(ctx context.Context, create bool, waiting func(string)) (err error) {
+	fd, err := safepath.Dir(path.Dir(s.root))
+	if err != nil {
+		return err
+	}
+	weighed := os.NewFile(uintptr(fd), path.Dir(s.root))
+	defer weighed.Close()
+	if s.parent, err = openDir(weighed, ""); err != nil {
+		return err
+	}
+	if err = s.take(ctx, create, waiting); err != nil {
+		return err
+	}
+	beside := "." + s.name + ".jailctl"
+	if create {
+		if err := mkdir(s.parent, beside); err != nil {
+			return err
+		}
+	}
+	s.trees, err = openDir(s.parent, beside)
+	if err != nil {
+		return err
+	}
+	// Root's alone: half a tree may be seen by nobody, and nobody may meddle with one.
+	if info, err := lstat(s.trees, ""); err != nil || info.UID != 0 || info.Mode&0o7077 != 0 {
+		return fmt.Errorf("%s is not as jailctl made it: it must be root's, with mode 0700", s.trees.Name())
+	}
+	return s.recover()
+}
+
+// makeWay makes the directories to dir that are not there, below the ones that are
+// and that only root can write: nobody else can have put a link on the way.
+func makeWay(dir string) error {
+	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := makeWay(path.Dir(dir)); err != nil {
+		return err
+	}
+	fd, err := safepath.Dir(path.Dir(dir))
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.Mkdirat(fd, path.Base(dir), 0o755); err != nil && err != unix.EEXIST {
+		return &fs.PathError{Op: "mkdir", Path: dir, Err: err}
+	}
+	return nil
+}
+
+// take waits for the lock. The kernel gives it back when its holder ends, however.
+func (s *Store) take(ctx context.Context, create bool, waiting func(string)) error {
+	flags := os.O_RDWR
+	if create {
+		flags |= os.O_CREATE
+	}
+	f, err := os.OpenFile(s.manifests+"/lock", flags|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	for told := false; ; time.Sleep(50 * time.Millisecond) {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if err != unix.EWOULDBLOCK && err != unix.EINTR {
+			f.Close()
+			return &fs.PathError{Op: "lock", Path: f.Name(), Err: err}
+		}
+		if !told {
+			var b [200]byte
+			n, _ := f.ReadAt(b[:], 0)
+			waiting(strings.TrimSpace(string(b[:n])))
+			told = true
+		}
+		if ctx.Err() != nil {
+			f.Close()
+			return context.Cause(ctx)
+		}
+	}
+	s.lock = f
+	f.Truncate(0)
+	f.WriteAt([]byte(fmt.Sprintf("process %d, %q\n", os.Getpid(), filepath.Base(os.Args[0])+" "+strings.Join(os.Args[1:], " "))), 0)
+	return nil
+}
+
+// Close gives the lock back.
+func (s *Store) Close() {
+	for _, f := range []*os.File{s.parent, s.trees, s.lock} {
+		if f != nil {
+			f.Close()
+		}
+	}
+}
+
+// mkdir makes a directory, closed to others, unless there is one.
+func mkdir(dir *os.File, name string) error {
+	if err := unix.Mkdirat(int(dir.Fd()), name, 0o700); err != nil && err != unix.EEXIST {
+		return &fs.PathError{Op: "mkdir", Path: path.Join(dir.Name(), name), Err: err}
+	}
+	return nil
+}
+
+// openDir opens a directory below another by a path in which no link is followed.
+func openDir(dir *os.File, name string) (*os.File, error) {
+	where := path.Join(dir.Name(), name)
+	if name == "" {
+		name = "."
+	}
+	fd, err := unix.Openat2(int(dir.Fd()), name, &unix.OpenHow{
+		Flags:   unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS,
+	})
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: where, Err: err}
+	}
+	return os.NewFile(uintptr(fd), where), nil
+}
+
+// lstat is about a name in a directory, or the directory itself where name is "".
+func lstat(dir *os.File, name string) (host.Info, error) {
+	var st unix.Stat_t
+	if err := unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH); err != nil {
+		return host.Info{}, &fs.PathError{Op: "lstat", Path: path.Join(dir.Name(), name), Err: err}
+	}
+	return host.Stat(&st), nil
+}
+
+// tree is one that has a manifest.
+type tree struct {
+	ino      uint64
+	manifest *jailpb.Manifest
+}
+
+func (s *Store) file(ino uint64) string { return fmt.Sprintf("%s/%d.pb", s.manifests, ino) }
+
+// load reads the manifest of a tree; nil where there is none, or where it is of a tree
+// at another root that the policy named before.
+func (s *Store) load(ino uint64) (*jailpb.Manifest, error) {
+	b, err := os.ReadFile(s.file(ino))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	m := &jailpb.Manifest{}
+	if err := proto.Unmarshal(b, m); err != nil || m.Format != 1 {
+		return nil, fmt.Errorf("%s is not a manifest that this jailctl can read: remove it and build again", s.file(ino))
+	}
+	if string(m.Root) != s.root {
+		return nil, nil
+	}
+	return m, nil
+}
+
+// unnamed ends the name of a manifest while it is written.
+const unnamed = ".new"
+
+// save writes a manifest so that it is there whole or not at all, whatever happens.
+func (s *Store) save(ino uint64, m *jailpb.Manifest) error {
+	b, err := proto.Marshal(m)
+	if err != nil {
+		return err
+	}
+	step("write manifest")
+	tmp := s.file(ino) + unnamed
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err = cmp.Or(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	step("name manifest")
+	if err := os.Rename(tmp, s.file(ino)); err != nil {
+		return err
+	}
+	return syncDir(s.manifests)
+}
+
+func syncDir(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
+// current is the tree in use: its inode number 0 where there is none, its manifest
+// nil where jailctl did not make it.
+func (s *Store) current() (tree, error) {
+	info, err := lstat(s.parent, path.Base(s.root))
+	if errors.Is(err, fs.ErrNotExist) {
+		return tree{}, nil
+	}
+	if err != nil {
+		return tree{}, err
+	}
+	if !info.IsDir() {
+		return tree{}, fmt.Errorf("%s is not a directory: move it away", s.root)
+	}
+	m, err := s.load(info.Ino)
+	return tree{info.Ino, m}, err
+}
+
+// others are the trees beside the one in use, the newest first.
+func (s *Store) others() (all []tree, err error) {
+	names, err := s.names()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		ino, err := strconv.ParseUint(name, 10, 64)
+		if err != nil {
+			continue
+		}
+		m, err := s.load(ino)
+		if err != nil {
+			return nil, err
+		}
+		if m != nil {
+			all = append(all, tree{ino, m})
+		}
+	}
+	slices.SortFunc(all, func(a, b tree) int { return cmp.Compare(b.manifest.Built, a.manifest.Built) })
+	return all, nil
+}
+
+// names are those of the trees beside the one in use.
+func (s *Store) names() ([]string, error) {
+	dir, err := openDir(s.trees, "")
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	return dir.Readdirnames(-1)
+}
+
+// recover makes of whatever an earlier build left what a whole one leaves: each tree
+// beside the one in use has its inode number as name and a manifest, and the one in
+// use has its state.
+func (s *Store) recover() error {
+	names, err := s.names()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		info, err := lstat(s.trees, name)
+		if err != nil {
+			return err
+		}
+		m, err := s.load(info.Ino)
+		if err != nil {
+			return err
+		}
+		number := strconv.FormatUint(info.Ino, 10)
+		switch {
+		case m == nil || !m.Used:
+			// Half built, or whole and never put in its place.
+			if err := s.discard(name, info.Ino); err != nil {
+				return err
+			}
+			continue
+		case name != number:
+			step("name old tree")
+			if err := unix.Renameat2(int(s.trees.Fd()), name, int(s.trees.Fd()), number, unix.RENAME_NOREPLACE); err != nil {
+				return &fs.PathError{Op: "rename", Path: path.Join(s.trees.Name(), name), Err: err}
+			}
+		}
+		if m.StateFrom != 0 {
+			// It was about to be put back and was not.
+			s.unlend(number, m)
+			m.StateFrom = 0
+			if err := s.save(info.Ino, m); err != nil {
+				return err
+			}
+		}
+	}
+	cur, err := s.current()
+	if err != nil {
+		return err
+	}
+	if cur.manifest != nil && (!cur.manifest.Used || cur.manifest.StateFrom != 0) {
+		if err := s.settle(cur); err != nil {
+			return err
+		}
+	}
+	if err := s.release(); err != nil {
+		return err
+	}
+	return s.forget(cur)
+}
+
+// forget removes the manifests of trees that are not there. An inode number that
+// comes back must not bring an old manifest with it.
+func (s *Store) forget(cur tree) error {
+	files, err := os.ReadDir(s.manifests)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if strings.HasSuffix(f.Name(), unnamed) {
+			if err := os.Remove(path.Join(s.manifests, f.Name())); err != nil {
+				return err
+			}
+			continue
+		}
+		number, isManifest := strings.CutSuffix(f.Name(), ".pb")
+		if !isManifest || number == strconv.FormatUint(cur.ino, 10) {
+			continue
+		}
+		ino, err := strconv.ParseUint(number, 10, 64)
+		if err != nil {
+			continue
+		}
+		m, err := s.load(ino)
+		if err != nil {
+			return err
+		}
+		if _, err := lstat(s.trees, number); m != nil && errors.Is(err, fs.ErrNotExist) {
+			step("forget manifest")
+			if err := os.Remove(path.Join(s.manifests, f.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// discard removes a tree and what is known of it. The manifest goes last but for the
+// tree's own directory: it says where state may be lent to the tree.
+func (s *Store) discard(name string, ino uint64) error {
+	m, err := s.load(ino)
+	if err != nil {
+		return err
+	}
+	if m != nil {
+		s.unlend(name, m)
+		if m.Used {
+			// Until it is gone it is a tree that nobody goes back to.
+			m.Used = false
+			if err := s.save(ino, m); err != nil {
+				return err
+			}
+		}
+	}
+	step("remove tree")
+	if err := remove(s.trees, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	step("remove manifest")
+	if err := os.Remove(s.file(ino)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// remove takes a directory and all that is in it away. It follows no link and enters
+// no mount: what is mounted in a tree, state that is lent to it above all, is not the
+// tree's. Whoever owns a directory in it may rename and replace what they like
+// meanwhile: each step is taken from the directory that is open.
+func remove(dir *os.File, name string) error {
+	fd, err := unix.Openat2(int(dir.Fd()), name, &unix.OpenHow{
+		Flags:   unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+	})
+	where := path.Join(dir.Name(), name)
+	switch err {
+	case nil:
+	case unix.ENOTDIR, unix.ELOOP:
+		if err := unix.Unlinkat(int(dir.Fd()), name, 0); err != nil {
+			return &fs.PathError{Op: "remove", Path: where, Err: err}
+		}
+		return nil
+	case unix.EXDEV:
+		return fmt.Errorf("something is mounted on %s: unmount it first", where)
+	default:
+		return &fs.PathError{Op: "open", Path: where, Err: err}
+	}
+	d := os.NewFile(uintptr(fd), where)
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if err := remove(d, n); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if err := unix.Unlinkat(int(dir.Fd()), name, unix.AT_REMOVEDIR); err != nil {
+		return &fs.PathError{Op: "remove", Path: where, Err: err}
+	}
+	return nil
+}
+
+// prune removes old trees but for the newest keep. One that holds state which no
+// newer tree has is not removed: the state is not jailctl's to throw away.
+func (s *Store) prune(keep int) (kept []string, err error) {
+	all, err := s.others()
+	if err != nil {
+		return nil, err
+	}
+	for i, t := range all {
+		if i < keep {
+			continue
+		}
+		name := strconv.FormatUint(t.ino, 10)
+		if state := s.holds(name, t.manifest); state != "" {
+			kept = append(kept, path.Join(s.trees.Name(), name, state))
+			continue
+		}
+		if err := s.discard(name, t.ino); err != nil {
+			return kept, err
+		}
+	}
+	return kept, nil
+}
+
+// holds is a state directory of a tree beside the one in use that has something in it.
+func (s *Store) holds(name string, m *jailpb.Manifest) string {
+	for _, e := range m.Entries {
+		if !e.State {
+			continue
+		}
+		dir, err := enter(s.trees, name+string(e.Path))
+		if err != nil {
+			continue // lent: it is a newer tree's
+		}
+		names, _ := dir.Readdirnames(1)
+		dir.Close()
+		if len(names) > 0 {
+			return string(e.Path)
+		}
+	}
+	return ""
+}

@@ -1,0 +1,443 @@
+package jailtree
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"jailctl/internal/host"
+	"jailctl/proto/jailpb"
+)
+
+// Finding is one way in which a tree is not what was built.
+type Finding struct {
+	Path string `json:"path"`
+	// Kind is one word: changed, missing, extra, mode, owner, link, device, attribute,
+	// set-id, writable, type, mount.
+	Kind string `json:"kind"`
+	What string `json:"what"`
+	// Origin and Package are where the content came from.
+	Origin  string `json:"origin,omitempty"`
+	Package string `json:"package,omitempty"`
+}
+
+// Verify compares the tree in use with its manifest, reading every file of it. It
+// returns how many files and bytes it read.
+func (s *Store) Verify(ctx context.Context) (found []Finding, files int, size int64, err error) {
+	cur, err := s.current()
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	switch {
+	case cur.ino == 0:
+		return nil, 0, 0, ErrNoTree
+	case cur.manifest == nil || len(cur.manifest.Entries) == 0:
+		return nil, 0, 0, ErrNotOurs
+	}
+	root, err := openDir(s.parent, path.Base(s.root))
+	if err != nil {
+		return nil, 0, 0, err
+	}
+	defer root.Close()
+	found, err = verify(ctx, root, cur.manifest, false)
+	for _, e := range cur.manifest.Entries {
+		if e.Kind == jailpb.Entry_REGULAR {
+			files++
+			if len(e.SameAs) == 0 {
+				size += int64(e.Size)
+			}
+		}
+	}
+	return found, files, size, err
+}
+
+// verifier walks a tree that hostile users may be in. Every directory is entered from
+// the one above it, and files are opened only after they are seen to be regular.
+type verifier struct {
+	ctx      context.Context
+	manifest *jailpb.Manifest
+	in       map[string][]*jailpb.Entry // by directory
+	// staged: state directories are closed still.
+	staged bool
+
+	jobs  chan job
+	mu    sync.Mutex
+	found []Finding
+	err   error
+}
+
+// job is a file to be read.
+type job struct {
+	f *os.File
+	e *jailpb.Entry
+}
+
+func verify(ctx context.Context, root *os.File, m *jailpb.Manifest, staged bool) ([]Finding, error) {
+	v := &verifier{ctx: ctx, manifest: m, staged: staged, in: map[string][]*jailpb.Entry{}, jobs: make(chan job)}
+	if len(m.Entries) == 0 || string(m.Entries[0].Path) != "/" {
+		return nil, errors.New("the manifest does not begin with the root: build again")
+	}
+	for _, e := range m.Entries[1:] {
+		dir := path.Dir(string(e.Path))
+		v.in[dir] = append(v.in[dir], e)
+	}
+	var readers sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		readers.Go(func() {
+			buf := make([]byte, 1<<18)
+			for j := range v.jobs {
+				v.content(j, buf)
+			}
+		})
+	}
+	v.directory(root, m.Entries[0])
+	close(v.jobs)
+	readers.Wait()
+	slices.SortFunc(v.found, func(a, b Finding) int {
+		return strings.Compare(a.Path+"\x00"+a.Kind, b.Path+"\x00"+b.Kind)
+	})
+	if ctx.Err() != nil {
+		v.err = context.Cause(ctx)
+	}
+	return v.found, v.err
+}
+
+func (v *verifier) add(e *jailpb.Entry, kind, format string, args ...any) {
+	f := Finding{Path: string(e.Path), Kind: kind, What: fmt.Sprintf(format, args...), Origin: string(e.Origin)}
+	if n := int(e.Package); n > 0 && n <= len(v.manifest.Packages) {
+		p := v.manifest.Packages[n-1]
+		f.Package = p.Name + "@" + p.Version
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.found = append(v.found, f)
+}
+
+// trouble is what keeps the tree from being read at all.
+func (v *verifier) trouble(err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.err = cmp.Or(v.err, err)
+}
+
+// directory compares a directory, and what is in it unless that is its owner's.
+func (v *verifier) directory(dir *os.File, e *jailpb.Entry) {
+	info, err := lstat(dir, "")
+	if err != nil {
+		v.trouble(err)
+		return
+	}
+	if !e.State || !v.staged {
+		v.bits(e, info)
+	}
+	v.attributes(dir, e)
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		v.trouble(err)
+		return
+	}
+	if e.State {
+		v.state(dir, string(e.Path), names, 0)
+		return
+	}
+	there := make(map[string]bool, len(names))
+	for _, n := range names {
+		there[n] = true
+	}
+	for _, child := range v.in[string(e.Path)] {
+		if v.ctx.Err() != nil {
+			return
+		}
+		name := path.Base(string(child.Path))
+		if !there[name] {
+			v.add(child, "missing", "it is not there")
+			continue
+		}
+		delete(there, name)
+		v.entry(dir, name, child)
+	}
+	for name := range there {
+		v.extra(dir, path.Join(string(e.Path), name), name)
+	}
+}
+
+// extra reports what nobody asked for, with all that is dangerous about it.
+func (v *verifier) extra(dir *os.File, at, name string) {
+	e := &jailpb.Entry{Path: []byte(at)}
+	info, err := lstat(dir, name)
+	if err != nil {
+		return // gone again
+	}
+	v.add(e, "extra", "nobody asked for this %s", kind(info))
+	v.dangerous(e, info)
+	switch {
+	case info.IsDir():
+		sub, err := enter(dir, name)
+		if err != nil {
+			v.entered(e, err)
+			return
+		}
+		defer sub.Close()
+		v.attributes(sub, e)
+		names, err := sub.Readdirnames(-1)
+		if err != nil {
+			v.trouble(err)
+		}
+		for _, n := range names {
+			v.extra(sub, path.Join(at, n), n)
+		}
+	case info.IsRegular():
+		if f, err := openFile(dir, name, info); err == nil {
+			v.attributes(f, e)
+			f.Close()
+		}
+	}
+}
+
+// enter opens a directory below another: no link is followed, no mount entered.
+func enter(dir *os.File, name string) (*os.File, error) {
+	fd, err := unix.Openat2(int(dir.Fd()), name, &unix.OpenHow{
+		Flags:   unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+	})
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path.Join(dir.Name(), name), Err: err}
+	}
+	return os.NewFile(uintptr(fd), path.Join(dir.Name(), name)), nil
+}
+
+func (v *verifier) entered(e *jailpb.Entry, err error) {
+	if errors.Is(err, unix.EXDEV) {
+		v.add(e, "mount", "something is mounted on it, which is not the tree's")
+		return
+	}
+	v.trouble(err)
+}
+
+// openFile opens what was seen to be a regular file. It does not wait for a FIFO that
+// came in its place, and finds out if anything did.
+func openFile(dir *os.File, name string, seen host.Info) (*os.File, error) {
+	fd, err := unix.Openat2(int(dir.Fd()), name, &unix.OpenHow{
+		Flags:   unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
+	})
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path.Join(dir.Name(), name), Err: err}
+	}
+	f := os.NewFile(uintptr(fd), path.Join(dir.Name(), name))
+	if info, err := lstat(f, ""); err != nil || info.Ino != seen.Ino || !info.IsRegular() {
+		f.Close()
+		return nil, &fs.PathError{Op: "open", Path: f.Name(), Err: errors.New("it was replaced at this moment")}
+	}
+	return f, nil
+}
+
+// kind is what lstat(2) says a file is, in words.
+func kind(info host.Info) string {
+	switch info.Type() {
+	case unix.S_IFREG:
+		return "file"
+	case unix.S_IFDIR:
+		return "directory"
+	case unix.S_IFLNK:
+		return "symbolic link"
+	case unix.S_IFCHR:
+		return fmt.Sprintf("character device %d:%d", unix.Major(info.Rdev), unix.Minor(info.Rdev))
+	case unix.S_IFBLK:
+		return fmt.Sprintf("block device %d:%d", unix.Major(info.Rdev), unix.Minor(info.Rdev))
+	case unix.S_IFIFO:
+		return "FIFO"
+	case unix.S_IFSOCK:
+		return "socket"
+	}
+	return "unknown thing"
+}
+
+// dangerous reports what no file of a jail should be, whoever put it there.
+func (v *verifier) dangerous(e *jailpb.Entry, info host.Info) {
+	switch {
+	case info.Type() == unix.S_IFCHR, info.Type() == unix.S_IFBLK:
+		v.add(e, "device", "a %s that nobody asked for", kind(info))
+	case info.Type() == unix.S_IFSOCK:
+		v.add(e, "type", "a socket: who listens on it is outside of the jail's rules")
+	}
+	if info.Mode&0o6000 != 0 && !info.IsSymlink() {
+		v.add(e, "set-id", "mode %04o has set-user-ID or set-group-ID", info.Mode&0o7777)
+	}
+	if !info.IsSymlink() && (info.Mode&0o022 != 0 || info.UID != 0) && e.Kind != jailpb.Entry_DEVICE {
+		v.add(e, "writable", "others than root may write: owner %d:%d, mode %04o", info.UID, info.GID, info.Mode&0o7777)
+	}
+}
+
+// bits compares owner and mode.
+func (v *verifier) bits(e *jailpb.Entry, info host.Info) {
+	if info.UID != e.Uid || info.GID != e.Gid {
+		v.add(e, "owner", "owner %d:%d, and should be %d:%d", info.UID, info.GID, e.Uid, e.Gid)
+	}
+	if mode := info.Mode & 0o7777; mode != e.Mode && !info.IsSymlink() {
+		v.add(e, "mode", "mode %04o, and should be %04o", mode, e.Mode)
+		if mode&^e.Mode&0o6000 != 0 {
+			v.add(e, "set-id", "mode %04o has set-user-ID or set-group-ID", mode)
+		}
+		if mode&^e.Mode&0o022 != 0 {
+			v.add(e, "writable", "others than root may write: mode %04o", mode)
+		}
+	}
+}
+
+// entry compares what is at a name with what should be.
+func (v *verifier) entry(dir *os.File, name string, e *jailpb.Entry) {
+	info, err := lstat(dir, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		v.add(e, "missing", "it is not there")
+		return
+	}
+	if err != nil {
+		v.trouble(err)
+		return
+	}
+	want := map[jailpb.Entry_Kind]uint32{
+		jailpb.Entry_DIRECTORY: unix.S_IFDIR, jailpb.Entry_REGULAR: unix.S_IFREG,
+		jailpb.Entry_SYMLINK: unix.S_IFLNK, jailpb.Entry_DEVICE: unix.S_IFCHR,
+	}[e.Kind]
+	if info.Type() != want {
+		v.add(e, "type", "a %s, and should be a %s", kind(info), word(e.Kind))
+		v.dangerous(e, info)
+		return
+	}
+	switch e.Kind {
+	case jailpb.Entry_DIRECTORY:
+		sub, err := enter(dir, name)
+		if err != nil {
+			v.entered(e, err)
+			return
+		}
+		defer sub.Close()
+		v.directory(sub, e)
+	case jailpb.Entry_SYMLINK:
+		v.bits(e, info)
+		target := make([]byte, len(e.Target)+1)
+		n, err := unix.Readlinkat(int(dir.Fd()), name, target)
+		if err != nil || !bytes.Equal(target[:n], e.Target) {
+			v.add(e, "link", "it does not lead to %q", e.Target)
+		}
+	case jailpb.Entry_DEVICE:
+		v.bits(e, info)
+		if major, minor := unix.Major(info.Rdev), unix.Minor(info.Rdev); major != e.Major || minor != e.Minor {
+			v.add(e, "device", "device %d:%d, and should be %d:%d", major, minor, e.Major, e.Minor)
+		}
+	case jailpb.Entry_REGULAR:
+		v.bits(e, info)
+		if info.Size != int64(e.Size) {
+			v.add(e, "changed", "%d bytes, and should be %d", info.Size, e.Size)
+		}
+		f, err := openFile(dir, name, info)
+		if err != nil {
+			v.entered(e, err)
+			return
+		}
+		v.attributes(f, e)
+		// Another name of a file that is read by its first: the inode written for it.
+		if info.Size != int64(e.Size) || len(e.SameAs) > 0 && info.Ino == e.Inode {
+			f.Close()
+			return
+		}
+		v.jobs <- job{f, e}
+	}
+}
+
+// content reads a file and compares its hash.
+func (v *verifier) content(j job, buf []byte) {
+	defer j.f.Close()
+	if v.ctx.Err() != nil {
+		return
+	}
+	h := sha256.New()
+	if _, err := io.CopyBuffer(h, onlyReader{j.f}, buf); err != nil {
+		v.trouble(err)
+		return
+	}
+	if !bytes.Equal(h.Sum(nil), j.e.Sha256) {
+		v.add(j.e, "changed", "its content is not what was copied")
+	}
+}
+
+// attributes reports extended attributes: capabilities of a program, access lists
+// that let others write. A label of a security module is the machine's own.
+func (v *verifier) attributes(f *os.File, e *jailpb.Entry) {
+	var b [4096]byte
+	n, err := unix.Flistxattr(int(f.Fd()), b[:])
+	if err != nil {
+		if err != unix.ENOTSUP {
+			v.trouble(&fs.PathError{Op: "listxattr", Path: f.Name(), Err: err})
+		}
+		return
+	}
+	for name := range strings.SplitSeq(strings.TrimRight(string(b[:n]), "\x00"), "\x00") {
+		switch name {
+		case "", "security.selinux", "security.SMACK64", "security.ima", "security.evm":
+		case "security.capability":
+			v.add(e, "attribute", "it has file capabilities")
+		default:
+			v.add(e, "attribute", "it has the extended attribute %q", name)
+		}
+	}
+}
+
+// deepest is how many directories below one another are looked at in state: its owner
+// can make more than anybody has time for.
+const deepest = 64
+
+// state looks in a directory that is somebody else's for what only root can have put
+// there, or what serves as a way to other rights. Its owner may change everything
+// while we look.
+func (v *verifier) state(dir *os.File, at string, names []string, depth int) {
+	for _, name := range names {
+		if v.ctx.Err() != nil {
+			return
+		}
+		info, err := lstat(dir, name)
+		if err != nil {
+			continue
+		}
+		e := &jailpb.Entry{Path: []byte(path.Join(at, name))}
+		switch info.Type() {
+		case unix.S_IFCHR, unix.S_IFBLK:
+			v.add(e, "device", "a %s in a state directory", kind(info))
+		case unix.S_IFREG:
+			if info.Mode&0o6000 != 0 {
+				v.add(e, "set-id", "mode %04o has set-user-ID or set-group-ID", info.Mode&0o7777)
+			}
+		case unix.S_IFDIR:
+			if depth == deepest {
+				v.add(e, "type", "more than %d directories below one another", deepest)
+				continue
+			}
+			sub, err := enter(dir, name)
+			if err != nil {
+				if errors.Is(err, unix.EXDEV) {
+					v.entered(e, err)
+				}
+				continue
+			}
+			inner, err := sub.Readdirnames(-1)
+			if err == nil {
+				v.state(sub, path.Join(at, name), inner, depth+1)
+			}
+			sub.Close()
+		}
+	}
+}
