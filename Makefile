@@ -33,7 +33,13 @@ LDFLAGS = -X jailctl/internal/paths.Sysconf=$(SYSCONFDIR)/jailctl \
 BUILD   = $(GO) build -trimpath -buildvcs=false
 TOOL    = $(GO) tool -modfile=tools/go.mod
 
-.PHONY: help build test lint proto demo install uninstall bench clean
+# Where systemd and apt look.
+UNITDIR    ?= $(PREFIX)/lib/systemd/system
+APTCONFDIR ?= $(SYSCONFDIR)/apt/apt.conf.d
+UNITS       = jailctl-build.service jailctl-build.path jailctl-build.timer
+FILL        = sed -e 's|@BINDIR@|$(BINDIR)|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g'
+
+.PHONY: help build test lint proto demo install install-hooks uninstall bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,12 +87,19 @@ endif
 	install -m 0644 docs/jailctl-policy.5 docs/jailctl-contents.5 $(DESTDIR)$(MANDIR)/man5/
 	install -m 0644 docs/jailhelper.8 $(DESTDIR)$(MANDIR)/man8/
 
+install-hooks: ## jails are built again by themselves after changes of packages: for apt, and units for systemd
+	install -d -m 0755 $(DESTDIR)$(APTCONFDIR) $(DESTDIR)$(UNITDIR)
+	@umask 022; set -e; $(FILL) packaging/apt.conf.in >$(DESTDIR)$(APTCONFDIR)/90jailctl; \
+	  for u in $(UNITS); do $(FILL) packaging/$$u.in >$(DESTDIR)$(UNITDIR)/$$u; done
+	@echo 'to have systemd do it too: systemctl daemon-reload && systemctl enable --now jailctl-build.path jailctl-build.timer'
+
 uninstall: ## what install made; policies, contents files, own presets and manifests stay
 	test ! -e $(HELPER) || chmod u-s $(HELPER)
 	rm -f $(DESTDIR)$(BINDIR)/jailctl
 	rm -rf $(DESTDIR)$(LIBEXECDIR)/jailctl $(DESTDIR)$(SHAREDIR)/jailctl
 	rm -f $(DESTDIR)$(MANDIR)/man1/jailctl.1 $(DESTDIR)$(MANDIR)/man8/jailhelper.8
 	rm -f $(DESTDIR)$(MANDIR)/man5/jailctl-policy.5 $(DESTDIR)$(MANDIR)/man5/jailctl-contents.5
+	rm -f $(DESTDIR)$(APTCONFDIR)/90jailctl $(UNITS:%=$(DESTDIR)$(UNITDIR)/%)
 
 test: ## everything; the parts that need real users and setuid only as root
 	$(GO) test $(GOTESTFLAGS) -count=1 -p 1 ./...

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"jailctl/internal/host"
@@ -208,6 +209,13 @@ func (s *Store) file(ino uint64) string { return fmt.Sprintf("%s/%d.pb", s.manif
 // load reads the manifest of a tree; nil where there is none, or where it is of a tree
 // at another root that the policy named before.
 func (s *Store) load(ino uint64) (*jailpb.Manifest, error) {
+	return s.parse(ino, func(b []byte) ([]byte, error) { return b, nil })
+}
+
+// head is load without what grows with the tree: entries, inputs and packages.
+func (s *Store) head(ino uint64) (*jailpb.Manifest, error) { return s.parse(ino, withoutLists) }
+
+func (s *Store) parse(ino uint64, cut func([]byte) ([]byte, error)) (*jailpb.Manifest, error) {
 	b, err := os.ReadFile(s.file(ino))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -216,13 +224,33 @@ func (s *Store) load(ino uint64) (*jailpb.Manifest, error) {
 		return nil, err
 	}
 	m := &jailpb.Manifest{}
-	if err := proto.Unmarshal(b, m); err != nil || m.Format != 1 {
+	b, err = cut(b)
+	if err == nil {
+		err = proto.Unmarshal(b, m)
+	}
+	if err != nil || m.Format != 1 {
 		return nil, fmt.Errorf("%s is not a manifest that this jailctl can read: remove it and build again", s.file(ino))
 	}
 	if string(m.Root) != s.root {
 		return nil, nil
 	}
 	return m, nil
+}
+
+// withoutLists is an encoded manifest without its messages.
+func withoutLists(b []byte) (short []byte, err error) {
+	fields := (&jailpb.Manifest{}).ProtoReflect().Descriptor().Fields()
+	for len(b) > 0 {
+		number, _, size := protowire.ConsumeField(b)
+		if size < 0 {
+			return nil, protowire.ParseError(size)
+		}
+		if f := fields.ByNumber(number); f != nil && f.Message() == nil {
+			short = append(short, b[:size]...)
+		}
+		b = b[size:]
+	}
+	return short, nil
 }
 
 // unnamed ends the name of a manifest while it is written.
@@ -262,7 +290,9 @@ func syncDir(name string) error {
 
 // current is the tree in use: its inode number 0 where there is none, its manifest
 // nil where jailctl did not make it.
-func (s *Store) current() (tree, error) {
+func (s *Store) current() (tree, error) { return s.inPlace(s.load) }
+
+func (s *Store) inPlace(read func(uint64) (*jailpb.Manifest, error)) (tree, error) {
 	info, err := lstat(s.parent, path.Base(s.root))
 	if errors.Is(err, fs.ErrNotExist) {
 		return tree{}, nil
@@ -273,7 +303,7 @@ func (s *Store) current() (tree, error) {
 	if !info.IsDir() {
 		return tree{}, fmt.Errorf("%s is not a directory: move it away", s.root)
 	}
-	m, err := s.load(info.Ino)
+	m, err := read(info.Ino)
 	return tree{info.Ino, m}, err
 }
 
@@ -323,7 +353,7 @@ func (s *Store) recover() error {
 		if err != nil {
 			return err
 		}
-		m, err := s.load(info.Ino)
+		m, err := s.head(info.Ino)
 		if err != nil {
 			return err
 		}
@@ -343,6 +373,9 @@ func (s *Store) recover() error {
 		}
 		if m.StateFrom != 0 {
 			// It was about to be put back and was not.
+			if m, err = s.load(info.Ino); err != nil {
+				return err
+			}
 			s.unlend(number, m)
 			m.StateFrom = 0
 			if err := s.save(info.Ino, m); err != nil {
@@ -350,12 +383,15 @@ func (s *Store) recover() error {
 			}
 		}
 	}
-	cur, err := s.current()
+	cur, err := s.inPlace(s.head)
 	if err != nil {
 		return err
 	}
 	if cur.manifest != nil && (!cur.manifest.Used || cur.manifest.StateFrom != 0) {
-		if err := s.settle(cur); err != nil {
+		if cur, err = s.current(); err == nil {
+			err = s.settle(cur)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -387,7 +423,7 @@ func (s *Store) forget(cur tree) error {
 		if err != nil {
 			continue
 		}
-		m, err := s.load(ino)
+		m, err := s.head(ino)
 		if err != nil {
 			return err
 		}
