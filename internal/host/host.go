@@ -251,7 +251,8 @@ func (i Info) stamp(listed bool) Stamp {
 	return s
 }
 
-// Same tells whether a path of the machine has that stamp now.
+// Same tells whether a path of the machine has that stamp now. It may be asked from
+// several goroutines at once.
 func (h *Host) Same(name string, s Stamp) bool {
 	var st unix.Stat_t
 	if err := unix.Lstat(h.root+name, &st); err != nil {

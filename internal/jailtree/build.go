@@ -11,9 +11,12 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -227,12 +230,30 @@ func (s *Store) fresh(t tree, machine *host.Host) bool {
 	if t.manifest.Jailctl != paths.Version || string(t.manifest.Root) != s.root {
 		return false
 	}
-	for _, i := range t.manifest.Inputs {
-		if !machine.Same(string(i.Path), hostStamp(i)) {
-			return false
-		}
+	return len(t.manifest.Inputs) > 0 && every(t.manifest.Inputs, func(i *jailpb.Stamp) bool {
+		return machine.Same(string(i.Path), hostStamp(i))
+	}) && s.intact(t)
+}
+
+// every tells whether ok is true of all; it asks from several goroutines.
+func every[T any](all []T, ok func(T) bool) bool {
+	var no atomic.Bool
+	var askers sync.WaitGroup
+	size := len(all)/runtime.GOMAXPROCS(0) + 1
+	for part := range slices.Chunk(all, size) {
+		askers.Go(func() {
+			for _, one := range part {
+				if no.Load() {
+					return
+				}
+				if !ok(one) {
+					no.Store(true)
+				}
+			}
+		})
 	}
-	return len(t.manifest.Inputs) > 0 && s.intact(t)
+	askers.Wait()
+	return !no.Load()
 }
 
 func hostStamp(i *jailpb.Stamp) host.Stamp {
@@ -250,23 +271,17 @@ func (s *Store) intact(t tree) bool {
 		return false
 	}
 	defer root.Close()
-	for _, e := range t.manifest.Entries {
+	return every(t.manifest.Entries, func(e *jailpb.Entry) bool {
 		info, err := lstat(root, relative(e.Path))
 		if err != nil || info.Ino != e.Inode {
 			return false
 		}
 		if e.State {
 			// Its content and its times are its owner's.
-			if !info.IsDir() || info.UID != e.Uid || info.GID != e.Gid {
-				return false
-			}
-			continue
+			return info.IsDir() && info.UID == e.Uid && info.GID == e.Gid
 		}
-		if info.Changed != e.Changed {
-			return false
-		}
-	}
-	return true
+		return info.Changed == e.Changed
+	})
 }
 
 // manifest is what is known of a tree that was made by the plan.
