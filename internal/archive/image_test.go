@@ -6,10 +6,13 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -18,6 +21,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+	"pgregory.net/rapid"
 )
 
 const (
@@ -64,7 +68,7 @@ func (s store) image(layers ...[]byte) descriptor {
 }
 
 // index writes index.json.
-func (s store) index(t testing.TB, images ...descriptor) store {
+func (s store) index(t fataler, images ...descriptor) store {
 	t.Helper()
 	b, err := json.Marshal(map[string]any{"schemaVersion": 2, "manifests": images})
 	if err != nil {
@@ -91,11 +95,14 @@ func (s store) dir(t testing.TB) string {
 
 func (s store) tar(t testing.TB) []byte {
 	t.Helper()
-	var members []member
+	return pack(t, s.members()...)
+}
+
+func (s store) members() (all []member) {
 	for _, name := range slices.Sorted(maps.Keys(s)) {
-		members = append(members, regular(name, string(s[name])))
+		all = append(all, regular(name, string(s[name])))
 	}
-	return pack(t, members...)
+	return all
 }
 
 func imageFile(t testing.TB, layers ...[]byte) []byte {
@@ -427,4 +434,132 @@ func TestBrokenLayouts(t *testing.T) {
 	// Where there is no room for unpacking.
 	t.Setenv("TMPDIR", "/none")
 	refused(t, put(t, run(t, s.tar(t), "gzip", "-c")), atMost, `cannot unpack it in "/none": no such file or directory; uncompress it first, or set TMPDIR`)
+}
+
+// apply puts a layer upon a directory with the kernel's own means: what it removes
+// first, then its members.
+func apply(root string, members []member) error {
+	for _, m := range members {
+		d, base := path.Split(root + "/" + m.Name)
+		name, is := strings.CutPrefix(base, ".wh.")
+		switch {
+		case base == ".wh..wh..opq":
+			entries, _ := os.ReadDir(d)
+			for _, e := range entries {
+				if err := os.RemoveAll(d + e.Name()); err != nil {
+					return err
+				}
+			}
+		case is:
+			// A path beneath a file is not there.
+			if err := os.RemoveAll(d + name); err != nil && !errors.Is(err, unix.ENOTDIR) {
+				return err
+			}
+		}
+	}
+	for _, m := range members {
+		name := root + "/" + m.Name
+		if strings.HasPrefix(path.Base(name), ".wh.") {
+			continue
+		}
+		if err := os.MkdirAll(path.Dir(name), 0o755); err != nil {
+			return err
+		}
+		is, err := os.Lstat(name)
+		if m.Typeflag == tar.TypeDir && err == nil && is.IsDir() {
+			continue
+		}
+		// What is linked to may be what is in its place, or beneath it.
+		spare := root + ".spare"
+		if m.Typeflag == tar.TypeLink {
+			if to, err := os.Lstat(root + "/" + m.Linkname); err != nil || to.IsDir() {
+				return fs.ErrNotExist
+			}
+			if err := os.Link(root+"/"+m.Linkname, spare); err != nil {
+				return err
+			}
+		}
+		if err := os.RemoveAll(name); err != nil {
+			return err
+		}
+		switch m.Typeflag {
+		case tar.TypeDir:
+			err = os.Mkdir(name, 0o755)
+		case tar.TypeReg:
+			if err = os.WriteFile(name, []byte(m.text), 0o600); err == nil {
+				err = os.Chmod(name, 0o644)
+			}
+		case tar.TypeSymlink:
+			err = os.Symlink(m.Linkname, name)
+		case tar.TypeLink:
+			err = os.Rename(spare, name)
+			os.Remove(spare) // still there if both were one file
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestAsApplied compares images of random layers with the directory that comes of
+// putting them one upon the other.
+func TestAsApplied(t *testing.T) {
+	base, n, compared := t.TempDir(), 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		n++
+		root := fmt.Sprintf("%s/%d", base, n)
+		if err := os.Mkdir(root, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		names := rapid.SampledFrom([]string{"a", "b", "d", "d/a", "d/b", "d/e", "d/e/a", "d/e/b"})
+		s := newStore()
+		var layers [][]byte
+		failed := false
+		for range rapid.IntRange(1, 4).Draw(t, "layers") {
+			var members []member
+			for range rapid.IntRange(0, 6).Draw(t, "members") {
+				name := names.Draw(t, "name")
+				switch rapid.SampledFrom([]string{"file", "file", "directory", "link", "link", "symlink", "whiteout", "whiteout", "opaque"}).Draw(t, "kind") {
+				case "file":
+					members = append(members, regular(name, fmt.Sprint(len(layers), len(members))))
+				case "directory":
+					members = append(members, dir(name))
+				case "symlink":
+					members = append(members, symlink(name, fmt.Sprint("nowhere", len(members))))
+				case "link":
+					members = append(members, link(name, names.Draw(t, "target")))
+				case "whiteout":
+					members = append(members, regular(path.Dir(name)+"/.wh."+path.Base(name), ""))
+				case "opaque":
+					members = append(members, regular(path.Dir(name)+"/.wh..wh..opq", ""))
+				}
+			}
+			failed = failed || apply(root, members) != nil
+			layers = append(layers, pack(t, members...))
+		}
+		image := root + ".image"
+		if err := os.WriteFile(image, pack(t, s.index(t, s.image(layers...)).members()...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		all, err := readAll(image, atMost)
+		if failed {
+			return
+		}
+		// A removal through a link is refused, and does nothing in a directory.
+		if err != nil && strings.Contains(err.Error(), "is a symbolic link; make") {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		compared++
+		if d := cmp.Diff(withoutImplied(onDisk(t, root), all), inArchive(all)); d != "" {
+			t.Fatal(d)
+		}
+	})
+	if compared < 20 {
+		t.Errorf("only %d of %d images could be compared", compared, n)
+	}
+	t.Logf("compared %d of %d", compared, n)
 }
