@@ -55,19 +55,28 @@ type Stamp struct {
 // at once.
 type Host struct {
 	root  string
+	aside bool
 	known map[string]answer
 }
 
 type answer struct {
-	info   Info
-	err    error
-	listed bool
+	info Info
+	err  error
+	// noted is of what was not asked aside, and listed likewise.
+	noted, listed bool
 }
 
 // New is the host whose "/" is at root: "" or "/" for the machine itself.
 func New(root string) *Host {
 	return &Host{root: strings.TrimRight(root, "/"), known: map[string]answer{}}
 }
+
+// Aside is the same machine with the same answers, for questions that no build
+// depends on: they are not noted. What h is asked as well, is.
+func (h *Host) Aside() *Host { return &Host{h.root, true, h.known} }
+
+// Root is where the host's "/" is: "" for the machine itself.
+func (h *Host) Root() string { return h.root }
 
 // Stat is Info of a path below no root, from its lstat(2).
 func Stat(st *unix.Stat_t) Info {
@@ -80,16 +89,19 @@ func Stat(st *unix.Stat_t) Info {
 // Lstat does not follow a symbolic link. Name is absolute and clean. Links among the
 // directories on the way are followed by the kernel: use Walk to learn of them.
 func (h *Host) Lstat(name string) (Info, error) {
-	if a, ok := h.known[name]; ok {
+	a, ok := h.known[name]
+	if ok && (a.noted || h.aside) {
 		return a.info, a.err
 	}
-	var st unix.Stat_t
-	a := answer{}
-	if err := unix.Lstat(h.root+name, &st); err != nil {
-		a.err = &fs.PathError{Op: "lstat", Path: name, Err: err}
-	} else {
-		a.info = Stat(&st)
+	if !ok {
+		var st unix.Stat_t
+		if err := unix.Lstat(h.root+name, &st); err != nil {
+			a.err = &fs.PathError{Op: "lstat", Path: name, Err: err}
+		} else {
+			a.info = Stat(&st)
+		}
 	}
+	a.noted = !h.aside
 	h.known[name] = a
 	return a.info, a.err
 }
@@ -104,8 +116,7 @@ func (h *Host) Readlink(name string) (string, error) {
 
 // List is the names in a directory, ascending.
 func (h *Host) List(name string) ([]string, error) {
-	info, err := h.Lstat(name)
-	if err != nil {
+	if _, err := h.Lstat(name); err != nil {
 		return nil, err
 	}
 	f, err := os.OpenFile(h.root+name, unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
@@ -115,7 +126,11 @@ func (h *Host) List(name string) ([]string, error) {
 	defer f.Close()
 	names, err := f.Readdirnames(-1)
 	slices.Sort(names)
-	h.known[name] = answer{info, nil, true}
+	if !h.aside {
+		a := h.known[name]
+		a.listed = true
+		h.known[name] = a
+	}
 	return names, err
 }
 
@@ -166,6 +181,9 @@ func (h *Host) Read(name string, limit int64) ([]byte, error) {
 	}
 	defer f.Close()
 	var b bytes.Buffer
+	if info, _ := h.Lstat(real); info.Size <= limit {
+		b.Grow(int(info.Size) + bytes.MinRead)
+	}
 	n, err := io.Copy(&b, io.LimitReader(f, limit+1))
 	if err == nil && n > limit {
 		err = &fs.PathError{Op: "read", Path: name, Err: fmt.Errorf("more than %d bytes", limit)}
@@ -231,11 +249,13 @@ func (h *Host) Walk(name string, visit func(at string, info Info)) (string, erro
 // Real is the path without links that name stands for.
 func (h *Host) Real(name string) (string, error) { return h.Walk(name, nil) }
 
-// Asked is every path that was asked about, with its stamp.
+// Asked is every path that was asked about, and not aside, with its stamp.
 func (h *Host) Asked() map[string]Stamp {
 	all := make(map[string]Stamp, len(h.known))
 	for name, a := range h.known {
-		all[name] = a.info.stamp(a.listed)
+		if a.noted {
+			all[name] = a.info.stamp(a.listed)
+		}
 	}
 	return all
 }
