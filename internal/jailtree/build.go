@@ -390,7 +390,7 @@ func (p *Plan) difference(was *jailpb.Entry, e Entry, same func(string) bool) (s
 		}
 		return "", nil
 	case e.info.Ino == 0: // the archive's
-		if was.Size != e.Size || !slices.Equal(was.Origin, e.Origin) || !same(p.archive) {
+		if was.Size != e.Size || !slices.Equal(was.Origin, e.Origin) || !same(p.archived) {
 			return "content", nil
 		}
 		return "", nil

@@ -70,8 +70,9 @@ type Plan struct {
 	// Keep is how many old trees to keep.
 	Keep int
 
-	host    *host.Host
-	archive string
+	host *host.Host
+	// archive is as it was written, archived the file that changes with it.
+	archive, archived string
 }
 
 // Host is what a plan is made from.
@@ -93,6 +94,7 @@ type planner struct {
 	below    map[string]bool // directories of the host that were taken whole
 	looked   map[string]bool // files whose libraries are there
 	dlopen   map[string][]string
+	archived string // what of the archive changes with it
 	problems Problems
 	notes    []string
 }
@@ -138,7 +140,7 @@ func Make(spec *contents.Spec, h Host) (*Plan, error) {
 	}
 	plan := &Plan{Keep: spec.Keep, host: h.Files}
 	if spec.Archive != nil {
-		plan.archive = spec.Archive.Path
+		plan.archive, plan.archived = spec.Archive.Path, p.archived
 	}
 	p.finish(plan)
 	return plan, nil
@@ -702,14 +704,17 @@ func (p *planner) device(d contents.Name) {
 // archive puts all of an archive into the tree. Its members obey the same rules as
 // what is copied: root's, without set-id bits, no devices.
 func (p *planner) unpack(a contents.Path) {
-	real, err := p.Files.Real(a.Path)
+	file, _ := archive.Split(a.Path)
+	real, err := p.Files.Real(file)
 	if err == nil {
 		var info host.Info
-		info, err = p.Files.Lstat(real)
-		if err == nil && info.IsDir() {
-			_, err = p.Files.List(real)
+		if info, err = p.Files.Lstat(real); err == nil && info.IsDir() {
+			// The index of an image names everything else in it by its hash.
+			real = path.Join(real, "index.json")
+			_, err = p.Files.Lstat(real)
 		}
 	}
+	p.archived = real
 	if err != nil {
 		p.problem(a.At, "write the path of a tar file or an image layout", "%v", err)
 		return
@@ -790,6 +795,9 @@ func (p *planner) finish(plan *Plan) {
 			}
 			e.Package = number[owner]
 		}
+	}
+	if err := p.Packages.Err(); err != nil {
+		p.note("whose packages the files are cannot be told: %v", err)
 	}
 	plan.Notes = p.notes
 	for _, e := range plan.Entries {
