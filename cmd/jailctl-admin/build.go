@@ -81,7 +81,7 @@ func (p *program) verifyCommand() *cobra.Command {
 		Long: `Read every file in the tree of the jail NAME and compare it with the manifest of
 its build: content, mode, owner, attributes, links, devices, what is missing and
 what nobody asked for. In state directories, whose content is their owners', only
-devices and set-id bits are looked for.
+devices, set-id bits and file capabilities are looked for.
 
 The exit status is 0 if the tree is as it was built, 1 if there are findings, 2 if
 it cannot be told.`,

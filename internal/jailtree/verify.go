@@ -26,7 +26,7 @@ import (
 type Finding struct {
 	Path string `json:"path"`
 	// Kind is one word: changed, missing, extra, mode, owner, link, device, attribute,
-	// set-id, writable, type, mount.
+	// set-id, writable, type, names, mount.
 	Kind string `json:"kind"`
 	What string `json:"what"`
 	// Origin and Package are where the content came from.
@@ -70,29 +70,39 @@ type verifier struct {
 	ctx      context.Context
 	manifest *jailpb.Manifest
 	in       map[string][]*jailpb.Entry // by directory
+	again    map[string]uint64          // how many other names a file has, by its first
 	// staged: state directories are closed still.
 	staged bool
+	list   [1 << 16]byte // the kernel's XATTR_LIST_MAX
 
 	jobs  chan job
 	mu    sync.Mutex
+	sums  map[uint64][]byte // of files with several names, by inode number
 	found []Finding
 	err   error
 }
 
 // job is a file to be read.
 type job struct {
-	f *os.File
-	e *jailpb.Entry
+	f    *os.File
+	info host.Info
+	e    *jailpb.Entry
 }
 
 func verify(ctx context.Context, root *os.File, m *jailpb.Manifest, staged bool) ([]Finding, error) {
-	v := &verifier{ctx: ctx, manifest: m, staged: staged, in: map[string][]*jailpb.Entry{}, jobs: make(chan job)}
+	v := &verifier{
+		ctx: ctx, manifest: m, staged: staged, in: map[string][]*jailpb.Entry{}, again: map[string]uint64{},
+		jobs: make(chan job), sums: map[uint64][]byte{},
+	}
 	if len(m.Entries) == 0 || string(m.Entries[0].Path) != "/" {
 		return nil, errors.New("the manifest does not begin with the root: build again")
 	}
 	for _, e := range m.Entries[1:] {
 		dir := path.Dir(string(e.Path))
 		v.in[dir] = append(v.in[dir], e)
+		if len(e.SameAs) > 0 {
+			v.again[string(e.SameAs)]++
+		}
 	}
 	var readers sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
@@ -143,7 +153,6 @@ func (v *verifier) directory(dir *os.File, e *jailpb.Entry) {
 	if !e.State || !v.staged {
 		v.bits(e, info)
 	}
-	v.attributes(dir, e)
 	names, err := dir.Readdirnames(-1)
 	if err != nil {
 		v.trouble(err)
@@ -153,6 +162,7 @@ func (v *verifier) directory(dir *os.File, e *jailpb.Entry) {
 		v.state(dir, string(e.Path), names, 0)
 		return
 	}
+	v.attributes(dir, e)
 	there := make(map[string]bool, len(names))
 	for _, n := range names {
 		there[n] = true
@@ -182,6 +192,12 @@ func (v *verifier) extra(dir *os.File, at, name string) {
 		return // gone again
 	}
 	v.add(e, "extra", "nobody asked for this %s", kind(info))
+	v.strange(dir, name, e, info)
+}
+
+// strange reports what is dangerous about something that is not as it was built, and
+// about all that is in it.
+func (v *verifier) strange(dir *os.File, name string, e *jailpb.Entry, info host.Info) {
 	v.dangerous(e, info)
 	switch {
 	case info.IsDir():
@@ -197,13 +213,16 @@ func (v *verifier) extra(dir *os.File, at, name string) {
 			v.trouble(err)
 		}
 		for _, n := range names {
-			v.extra(sub, path.Join(at, n), n)
+			v.extra(sub, path.Join(string(e.Path), n), n)
 		}
 	case info.IsRegular():
-		if f, err := openFile(dir, name, info); err == nil {
-			v.attributes(f, e)
-			f.Close()
+		f, err := openFile(dir, name, info)
+		if err != nil {
+			v.entered(e, err)
+			return
 		}
+		defer f.Close()
+		v.attributes(f, e)
 	}
 }
 
@@ -274,11 +293,21 @@ func (v *verifier) dangerous(e *jailpb.Entry, info host.Info) {
 	case info.Type() == unix.S_IFSOCK:
 		v.add(e, "type", "a socket: who listens on it is outside of the jail's rules")
 	}
+	v.names(e, info, 1)
 	if info.Mode&0o6000 != 0 && !info.IsSymlink() {
 		v.add(e, "set-id", "mode %04o has set-user-ID or set-group-ID", info.Mode&0o7777)
 	}
 	if !info.IsSymlink() && (info.Mode&0o022 != 0 || info.UID != 0) && e.Kind != jailpb.Entry_DEVICE {
 		v.add(e, "writable", "others than root may write: owner %d:%d, mode %04o", info.UID, info.GID, info.Mode&0o7777)
+	}
+}
+
+// names reports a file that has more names than were made for it: who owns the
+// directory of another keeps the file when it is gone from here, and what is done to
+// the one is done to the other.
+func (v *verifier) names(e *jailpb.Entry, info host.Info, want uint64) {
+	if !info.IsDir() && info.Links > want {
+		v.add(e, "names", "it has %d names, and should have %d: another is not the tree's", info.Links, want)
 	}
 }
 
@@ -315,9 +344,14 @@ func (v *verifier) entry(dir *os.File, name string, e *jailpb.Entry) {
 	}[e.Kind]
 	if info.Type() != want {
 		v.add(e, "type", "a %s, and should be a %s", kind(info), word(e.Kind))
-		v.dangerous(e, info)
+		v.strange(dir, name, e, info)
 		return
 	}
+	first := e.Path
+	if len(e.SameAs) > 0 {
+		first = e.SameAs
+	}
+	v.names(e, info, 1+v.again[string(first)])
 	switch e.Kind {
 	case jailpb.Entry_DIRECTORY:
 		sub, err := enter(dir, name)
@@ -350,27 +384,37 @@ func (v *verifier) entry(dir *os.File, name string, e *jailpb.Entry) {
 			return
 		}
 		v.attributes(f, e)
-		// Another name of a file that is read by its first: the inode written for it.
-		if info.Size != int64(e.Size) || len(e.SameAs) > 0 && info.Ino == e.Inode {
+		if info.Size != int64(e.Size) {
 			f.Close()
 			return
 		}
-		v.jobs <- job{f, e}
+		v.jobs <- job{f, info, e}
 	}
 }
 
-// content reads a file and compares its hash.
+// content reads a file and compares its hash. A file of several names is read once.
 func (v *verifier) content(j job, buf []byte) {
 	defer j.f.Close()
 	if v.ctx.Err() != nil {
 		return
 	}
-	h := sha256.New()
-	if _, err := io.CopyBuffer(h, onlyReader{j.f}, buf); err != nil {
-		v.trouble(err)
-		return
+	v.mu.Lock()
+	sum := v.sums[j.info.Ino]
+	v.mu.Unlock()
+	if sum == nil {
+		h := sha256.New()
+		if _, err := io.CopyBuffer(h, onlyReader{j.f}, buf); err != nil {
+			v.trouble(err)
+			return
+		}
+		sum = h.Sum(nil)
 	}
-	if !bytes.Equal(h.Sum(nil), j.e.Sha256) {
+	if j.info.Links > 1 {
+		v.mu.Lock()
+		v.sums[j.info.Ino] = sum
+		v.mu.Unlock()
+	}
+	if !bytes.Equal(sum, j.e.Sha256) {
 		v.add(j.e, "changed", "its content is not what was copied")
 	}
 }
@@ -378,15 +422,14 @@ func (v *verifier) content(j job, buf []byte) {
 // attributes reports extended attributes: capabilities of a program, access lists
 // that let others write. A label of a security module is the machine's own.
 func (v *verifier) attributes(f *os.File, e *jailpb.Entry) {
-	var b [4096]byte
-	n, err := unix.Flistxattr(int(f.Fd()), b[:])
+	n, err := unix.Flistxattr(int(f.Fd()), v.list[:])
 	if err != nil {
 		if err != unix.ENOTSUP {
 			v.trouble(&fs.PathError{Op: "listxattr", Path: f.Name(), Err: err})
 		}
 		return
 	}
-	for name := range strings.SplitSeq(strings.TrimRight(string(b[:n]), "\x00"), "\x00") {
+	for name := range strings.SplitSeq(strings.TrimRight(string(v.list[:n]), "\x00"), "\x00") {
 		switch name {
 		case "", "security.selinux", "security.SMACK64", "security.ima", "security.evm":
 		case "security.capability":
@@ -420,6 +463,10 @@ func (v *verifier) state(dir *os.File, at string, names []string, depth int) {
 		case unix.S_IFREG:
 			if info.Mode&0o6000 != 0 {
 				v.add(e, "set-id", "mode %04o has set-user-ID or set-group-ID", info.Mode&0o7777)
+			}
+			// By descriptor, and no link followed: not whatever has this name by now.
+			if _, err := unix.Lgetxattr(fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), name), "security.capability", nil); err == nil {
+				v.add(e, "attribute", "it has file capabilities")
 			}
 		case unix.S_IFDIR:
 			if depth == deepest {
