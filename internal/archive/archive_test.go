@@ -359,6 +359,7 @@ func TestMembers(t *testing.T) {
 		"not a whiteout":         {[]member{regular("a/b", "1"), regular("a/.wh.b", ""), regular("a/.wh..wh..opq", "")}, []string{"/a/b 1", "/a/.wh.b ", "/a/.wh..wh..opq "}},
 		"begins like bzip2":      {[]member{regular("BZh9 1AY&S", "1")}, []string{"/BZh9 1AY&S 1"}},
 		"an image's names":       {[]member{dir("oci-layout"), regular("index.json", "1"), regular("manifest.json", "2")}, []string{"/oci-layout directory", "/index.json 1", "/manifest.json 2"}},
+		"Docker's names":         {[]member{regular(strings.Repeat("0a", 32)+".json", "1")}, []string{"/" + strings.Repeat("0a", 32) + ".json 1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			all, err := readAll(put(t, pack(t, c.in...)), atMost)
@@ -457,7 +458,7 @@ func TestAsTar(t *testing.T) {
 		}
 	})
 	t.Logf("compared %d of %d", compared, n)
-	if compared < 20 {
+	if compared < 5 {
 		t.Errorf("tar unpacked only %d of %d archives", compared, n)
 	}
 }

@@ -264,6 +264,15 @@ func TestNotFiles(t *testing.T) {
 	if err := os.Symlink("fifo", d+"/link"); err != nil {
 		t.Fatal(err)
 	}
+	// Who waits for a reader learns that a FIFO was opened.
+	waiting := make(chan bool)
+	go func() {
+		f, err := os.OpenFile(d+"/fifo", os.O_WRONLY, 0)
+		if err == nil {
+			f.Close()
+		}
+		waiting <- true
+	}()
 	done := make(chan bool)
 	go func() {
 		for name, want := range map[string]string{
@@ -278,6 +287,17 @@ func TestNotFiles(t *testing.T) {
 	case <-done:
 	case <-time.After(10 * time.Second):
 		t.Fatal("it waits")
+	}
+	select {
+	case <-waiting:
+		t.Error("the FIFO was opened")
+	case <-time.After(100 * time.Millisecond):
+		f, err := os.OpenFile(d+"/fifo", os.O_RDONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		<-waiting
 	}
 }
 

@@ -169,6 +169,7 @@ func TestLayers(t *testing.T) {
 			}
 			s.index(t, s.manifest(machine, layers...))
 			t.Setenv("TMPDIR", t.TempDir())
+			open := descriptors(t)
 			for how, name := range map[string]string{"directory": s.dir(t), "tar": put(t, s.tar(t)), "tar.gz": put(t, run(t, s.tar(t), "gzip", "-c"))} {
 				all, err := readAll(name, atMost)
 				if err != nil {
@@ -178,11 +179,24 @@ func TestLayers(t *testing.T) {
 					t.Errorf("%s: %s", how, d)
 				}
 			}
+			if n := descriptors(t); n != open {
+				t.Errorf("%d descriptors were open, now %d", open, n)
+			}
 			if left, err := os.ReadDir(os.Getenv("TMPDIR")); err != nil || len(left) > 0 {
 				t.Errorf("left behind: %v, %v", left, err)
 			}
 		})
 	}
+}
+
+// descriptors counts those that are open.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	all, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(all)
 }
 
 func TestHostileLayers(t *testing.T) {
@@ -432,8 +446,8 @@ func TestBrokenLayouts(t *testing.T) {
 		t.Error(all, err)
 	}
 	// Where there is no room for unpacking.
-	t.Setenv("TMPDIR", "/none")
-	refused(t, put(t, run(t, s.tar(t), "gzip", "-c")), atMost, `cannot unpack it in "/none": no such file or directory; uncompress it first, or set TMPDIR`)
+	t.Setenv("TMPDIR", root+"/none")
+	refused(t, put(t, run(t, s.tar(t), "gzip", "-c")), atMost, `/none": no such file or directory; uncompress it first, or set TMPDIR`)
 }
 
 // apply puts a layer upon a directory with the kernel's own means: what it removes
@@ -558,7 +572,7 @@ func TestAsApplied(t *testing.T) {
 			t.Fatal(d)
 		}
 	})
-	if compared < 20 {
+	if compared < 5 {
 		t.Errorf("only %d of %d images could be compared", compared, n)
 	}
 	t.Logf("compared %d of %d", compared, n)
