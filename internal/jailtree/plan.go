@@ -506,8 +506,12 @@ func (p *planner) libraries(at contents.At, name string, how how) {
 	if o.Interp != "" {
 		p.add(at, o.Interp, how.library())
 	}
-	for _, l := range o.Libraries {
+	for _, l := range slices.Concat(o.Libraries, o.OtherCPUs) {
 		p.add(at, l.Path, how.library())
+	}
+	if o.Cache != "" {
+		// In directories that the loader knows from its cache alone.
+		p.add(at, o.Cache, how.library())
 	}
 	for _, m := range o.Missing {
 		if how.named {
