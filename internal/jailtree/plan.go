@@ -495,34 +495,52 @@ func (p *planner) interpreter(at contents.At, script, head string) {
 	}
 }
 
-func (p *planner) libraries(at contents.At, name string, how how) {
+func (p *planner) libraries(at contents.At, name string, asked how) {
 	o, err := p.elf.Resolve(name)
 	if err != nil {
-		if how.named && !errors.Is(err, elfdeps.ErrNotELF) {
+		if asked.named && !errors.Is(err, elfdeps.ErrNotELF) {
 			p.problem(at, "mend the file, or leave it out", "%v", err)
 		}
 		return
 	}
 	if o.Interp != "" {
-		p.add(at, o.Interp, how.library())
+		p.add(at, o.Interp, asked.library())
 	}
 	for _, l := range slices.Concat(o.Libraries, o.OtherCPUs) {
-		p.add(at, l.Path, how.library())
+		p.add(at, l.Path, asked.library())
 	}
 	if o.Cache != "" {
 		// In directories that the loader knows from its cache alone.
-		p.add(at, o.Cache, how.library())
+		p.add(at, o.Cache, asked.library())
 	}
 	for _, m := range o.Missing {
-		if how.named {
+		if asked.named {
 			p.problem(at, "install the package that has it", "%q needs %q, which the host does not have", m.By, m.Name)
 		} else {
 			p.note("%q needs %q, which the host does not have", m.By, m.Name)
 		}
 	}
 	for _, so := range o.Dlopen {
-		p.dlopen[so] = append(p.dlopen[so], name)
+		if found := p.beside(o.Libraries, so); found != "" {
+			p.add(at, found, how{})
+		} else {
+			p.dlopen[so] = append(p.dlopen[so], name)
+		}
 	}
+}
+
+// beside is where a shared object is that a program may pass to dlopen(3): in one of the
+// directories from which the loader takes what the program needs. "" is nowhere.
+func (p *planner) beside(libraries []elfdeps.Library, so string) string {
+	for _, l := range libraries {
+		at := path.Join(path.Dir(l.Path), so)
+		if real, err := p.Files.Real(at); err == nil {
+			if info, err := p.Files.Lstat(real); err == nil && info.IsRegular() {
+				return at
+			}
+		}
+	}
+	return ""
 }
 
 // library is how what a file needs is added: named with it, since it must be there.
