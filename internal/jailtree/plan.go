@@ -521,7 +521,7 @@ func (p *planner) libraries(at contents.At, name string, asked how) {
 		}
 	}
 	for _, so := range o.Dlopen {
-		if found := p.beside(o.Libraries, so); found != "" {
+		if found := p.beside(o, so); found != "" {
 			p.add(at, found, how{})
 		} else {
 			p.dlopen[so] = append(p.dlopen[so], name)
@@ -529,11 +529,15 @@ func (p *planner) libraries(at contents.At, name string, asked how) {
 	}
 }
 
-// beside is where a shared object is that a program may pass to dlopen(3): in one of the
-// directories from which the loader takes what the program needs. "" is nowhere.
-func (p *planner) beside(libraries []elfdeps.Library, so string) string {
-	for _, l := range libraries {
-		at := path.Join(path.Dir(l.Path), so)
+// beside is where a shared object is that o may pass to dlopen(3): in its own directory
+// or one from which the loader takes what it needs. "" is nowhere.
+func (p *planner) beside(o *elfdeps.Object, so string) string {
+	near := []string{path.Dir(o.Path)}
+	for _, l := range o.Libraries {
+		near = append(near, path.Dir(l.Path))
+	}
+	for _, dir := range near {
+		at := path.Join(dir, so)
 		if real, err := p.Files.Real(at); err == nil {
 			if info, err := p.Files.Lstat(real); err == nil && info.IsRegular() {
 				return at
