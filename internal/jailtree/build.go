@@ -146,10 +146,11 @@ func (s *Store) Build(ctx context.Context, b Building) (*Report, error) {
 	}
 	t.manifest = plan.manifest(s.root)
 	if err := s.proven(ctx, t); err != nil {
-		return nil, errors.Join(err, s.discard(staging, t.ino))
+		return nil, errors.Join(err, s.discard(staging, t.id))
 	}
 	if err := s.place(staging, t); err != nil {
-		return nil, err
+		// What is not in its place goes; what is gets its state.
+		return nil, errors.Join(err, s.recover())
 	}
 	r.Kept, err = s.prune(plan.Keep)
 	return r, err
@@ -314,7 +315,7 @@ func (s *Store) renew(cur tree, plan *Plan) error {
 		e.Size, e.Sha256, e.Inode, e.Changed = was.Size, was.Sha256, was.Inode, was.Changed
 	}
 	m.Built, m.Used, m.Held = cur.manifest.Built, true, false
-	return s.save(cur.ino, m)
+	return s.save(cur.id, m)
 }
 
 func byPath(entries []*jailpb.Entry) map[string]*jailpb.Entry {
@@ -502,10 +503,9 @@ func (s *Store) Rollback() (time.Time, error) {
 		if t.manifest.Built >= cur.manifest.Built {
 			continue
 		}
-		name := strconv.FormatUint(t.ino, 10)
-		s.unlend(name, t.manifest)
+		s.unlend(t.name(), t.manifest)
 		t.manifest.Held = true
-		return time.Unix(0, t.manifest.Built), s.place(name, t)
+		return time.Unix(0, t.manifest.Built), s.place(t.name(), t)
 	}
 	return time.Time{}, errors.New("no older tree is kept: keep: in the contents file says how many are")
 }
@@ -526,8 +526,7 @@ func (s *Store) Remove() error {
 		}
 		// Out of its place at one stroke; what is then beside it goes piece by piece.
 		step("take tree away")
-		name := strconv.FormatUint(cur.ino, 10)
-		if err := unix.Renameat2(int(s.parent.Fd()), path.Base(s.root), int(s.trees.Fd()), name, unix.RENAME_NOREPLACE); err != nil {
+		if err := unix.Renameat2(int(s.parent.Fd()), path.Base(s.root), int(s.trees.Fd()), cur.name(), unix.RENAME_NOREPLACE); err != nil {
 			return fmt.Errorf("cannot take %s away: %w", s.root, err)
 		}
 	}
@@ -536,7 +535,7 @@ func (s *Store) Remove() error {
 		return err
 	}
 	for _, t := range all {
-		if err := s.discard(strconv.FormatUint(t.ino, 10), t.ino); err != nil {
+		if err := s.discard(t.name(), t.id); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -31,8 +32,9 @@ import (
 //	STATE/manifests/web/       0700; INODE.pb, the manifest of the tree with that inode
 //	                           number, and "lock"
 //
-// A tree beside the one in use whose manifest does not say that it has been in use is
-// half built or half removed, and the next to take the lock removes it.
+// What is called "new", and a tree whose manifest does not say that it has been in use,
+// is half built or half removed, and the next to take the lock removes it. What has
+// another name and no manifest is not known: it may hold state, and is left alone.
 type Store struct {
 	name, root string
 	manifests  string
@@ -198,22 +200,49 @@ func lstat(dir *os.File, name string) (host.Info, error) {
 	return host.Stat(&st), nil
 }
 
+// id tells a directory from all others, past ones included.
+type id struct {
+	ino  uint64
+	born int64 // 0: the file system does not say
+}
+
+// identify is about a name in a directory, or the directory itself where name is "".
+func identify(dir *os.File, name string) (id, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(int(dir.Fd()), name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH, unix.STATX_INO|unix.STATX_BTIME, &st); err != nil {
+		return id{}, &fs.PathError{Op: "lstat", Path: path.Join(dir.Name(), name), Err: err}
+	}
+	return id{st.Ino, st.Btime.Sec*1e9 + int64(st.Btime.Nsec)}, nil
+}
+
+// name is that of the tree beside the one in use.
+func (t id) name() string { return strconv.FormatUint(t.ino, 10) }
+
 // tree is one that has a manifest.
 type tree struct {
-	ino      uint64
+	id
 	manifest *jailpb.Manifest
 }
 
 func (s *Store) file(ino uint64) string { return fmt.Sprintf("%s/%d.pb", s.manifests, ino) }
 
-// load reads the manifest of a tree; nil where there is none, or where it is of a tree
-// at another root that the policy named before.
-func (s *Store) load(ino uint64) (*jailpb.Manifest, error) {
-	return s.parse(ino, func(b []byte) ([]byte, error) { return b, nil })
+// load reads the manifest of a tree; nil where there is none.
+func (s *Store) load(t id) (*jailpb.Manifest, error) {
+	return s.ours(t, func(b []byte) ([]byte, error) { return b, nil })
 }
 
 // head is load without what grows with the tree: entries, inputs and packages.
-func (s *Store) head(ino uint64) (*jailpb.Manifest, error) { return s.parse(ino, withoutLists) }
+func (s *Store) head(t id) (*jailpb.Manifest, error) { return s.ours(t, withoutLists) }
+
+// ours does not take a manifest for that of t which is of a tree that had the same inode
+// number before, or has it on another file system, where the policy's root was before.
+func (s *Store) ours(t id, cut func([]byte) ([]byte, error)) (*jailpb.Manifest, error) {
+	m, err := s.parse(t.ino, cut)
+	if m == nil || string(m.Root) != s.root || m.Born != 0 && m.Born != t.born {
+		return nil, err
+	}
+	return m, nil
+}
 
 func (s *Store) parse(ino uint64, cut func([]byte) ([]byte, error)) (*jailpb.Manifest, error) {
 	b, err := os.ReadFile(s.file(ino))
@@ -230,9 +259,6 @@ func (s *Store) parse(ino uint64, cut func([]byte) ([]byte, error)) (*jailpb.Man
 	}
 	if err != nil || m.Format != 1 {
 		return nil, fmt.Errorf("%s is not a manifest that this jailctl can read: remove it and build again", s.file(ino))
-	}
-	if string(m.Root) != s.root {
-		return nil, nil
 	}
 	return m, nil
 }
@@ -257,13 +283,21 @@ func withoutLists(b []byte) (short []byte, err error) {
 const unnamed = ".new"
 
 // save writes a manifest so that it is there whole or not at all, whatever happens.
-func (s *Store) save(ino uint64, m *jailpb.Manifest) error {
+func (s *Store) save(t id, m *jailpb.Manifest) error {
+	if other, err := s.parse(t.ino, withoutLists); err == nil && other != nil && string(other.Root) != s.root {
+		return fmt.Errorf("%s is of a tree of the same number at %q, where the root was before: remove it if that tree is not needed any more", s.file(t.ino), other.Root)
+	}
+	m.Born = t.born
+	var err error
+	if m.FileSystem, err = s.fileSystem(); err != nil {
+		return err
+	}
 	b, err := proto.Marshal(m)
 	if err != nil {
 		return err
 	}
 	step("write manifest")
-	tmp := s.file(ino) + unnamed
+	tmp := s.file(t.ino) + unnamed
 	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
@@ -273,7 +307,7 @@ func (s *Store) save(ino uint64, m *jailpb.Manifest) error {
 		return err
 	}
 	step("name manifest")
-	if err := os.Rename(tmp, s.file(ino)); err != nil {
+	if err := os.Rename(tmp, s.file(t.ino)); err != nil {
 		return err
 	}
 	return syncDir(s.manifests)
@@ -292,7 +326,7 @@ func syncDir(name string) error {
 // nil where jailctl did not make it.
 func (s *Store) current() (tree, error) { return s.inPlace(s.load) }
 
-func (s *Store) inPlace(read func(uint64) (*jailpb.Manifest, error)) (tree, error) {
+func (s *Store) inPlace(read func(id) (*jailpb.Manifest, error)) (tree, error) {
 	info, err := lstat(s.parent, path.Base(s.root))
 	if errors.Is(err, fs.ErrNotExist) {
 		return tree{}, nil
@@ -303,8 +337,12 @@ func (s *Store) inPlace(read func(uint64) (*jailpb.Manifest, error)) (tree, erro
 	if !info.IsDir() {
 		return tree{}, fmt.Errorf("%s is not a directory: move it away", s.root)
 	}
-	m, err := read(info.Ino)
-	return tree{info.Ino, m}, err
+	t, err := identify(s.parent, path.Base(s.root))
+	if err != nil {
+		return tree{}, err
+	}
+	m, err := read(t)
+	return tree{t, m}, err
 }
 
 // others are the trees beside the one in use, the newest first.
@@ -314,16 +352,19 @@ func (s *Store) others() (all []tree, err error) {
 		return nil, err
 	}
 	for _, name := range names {
-		ino, err := strconv.ParseUint(name, 10, 64)
+		t, err := identify(s.trees, name)
 		if err != nil {
+			return nil, err
+		}
+		if name != t.name() {
 			continue
 		}
-		m, err := s.load(ino)
+		m, err := s.load(t)
 		if err != nil {
 			return nil, err
 		}
 		if m != nil {
-			all = append(all, tree{ino, m})
+			all = append(all, tree{t, m})
 		}
 	}
 	slices.SortFunc(all, func(a, b tree) int { return cmp.Compare(b.manifest.Built, a.manifest.Built) })
@@ -349,36 +390,37 @@ func (s *Store) recover() error {
 		return err
 	}
 	for _, name := range names {
-		info, err := lstat(s.trees, name)
+		t, err := identify(s.trees, name)
 		if err != nil {
 			return err
 		}
-		m, err := s.head(info.Ino)
+		m, err := s.head(t)
 		if err != nil {
 			return err
 		}
-		number := strconv.FormatUint(info.Ino, 10)
 		switch {
+		case m == nil && name != staging:
+			continue
 		case m == nil || !m.Used:
 			// Half built, or whole and never put in its place.
-			if err := s.discard(name, info.Ino); err != nil {
+			if err := s.discard(name, t); err != nil {
 				return err
 			}
 			continue
-		case name != number:
+		case name != t.name():
 			step("name old tree")
-			if err := unix.Renameat2(int(s.trees.Fd()), name, int(s.trees.Fd()), number, unix.RENAME_NOREPLACE); err != nil {
+			if err := unix.Renameat2(int(s.trees.Fd()), name, int(s.trees.Fd()), t.name(), unix.RENAME_NOREPLACE); err != nil {
 				return &fs.PathError{Op: "rename", Path: path.Join(s.trees.Name(), name), Err: err}
 			}
 		}
-		if m.StateFrom != 0 {
+		if m.Unsettled {
 			// It was about to be put back and was not.
-			if m, err = s.load(info.Ino); err != nil {
+			if m, err = s.load(t); err != nil {
 				return err
 			}
-			s.unlend(number, m)
-			m.StateFrom = 0
-			if err := s.save(info.Ino, m); err != nil {
+			s.unlend(t.name(), m)
+			settled(m)
+			if err := s.save(t, m); err != nil {
 				return err
 			}
 		}
@@ -387,7 +429,7 @@ func (s *Store) recover() error {
 	if err != nil {
 		return err
 	}
-	if cur.manifest != nil && (!cur.manifest.Used || cur.manifest.StateFrom != 0) {
+	if cur.manifest != nil && (!cur.manifest.Used || cur.manifest.Unsettled) {
 		if cur, err = s.current(); err == nil {
 			err = s.settle(cur)
 		}
@@ -408,6 +450,10 @@ func (s *Store) forget(cur tree) error {
 	if err != nil {
 		return err
 	}
+	here, err := s.fileSystem()
+	if err != nil {
+		return err
+	}
 	for _, f := range files {
 		if strings.HasSuffix(f.Name(), unnamed) {
 			if err := os.Remove(path.Join(s.manifests, f.Name())); err != nil {
@@ -416,31 +462,50 @@ func (s *Store) forget(cur tree) error {
 			continue
 		}
 		number, isManifest := strings.CutSuffix(f.Name(), ".pb")
-		if !isManifest || number == strconv.FormatUint(cur.ino, 10) {
+		if !isManifest || number == cur.name() && cur.manifest != nil {
 			continue
 		}
 		ino, err := strconv.ParseUint(number, 10, 64)
 		if err != nil {
 			continue
 		}
-		m, err := s.head(ino)
+		m, err := s.parse(ino, withoutLists)
 		if err != nil {
 			return err
 		}
-		if _, err := lstat(s.trees, number); m != nil && errors.Is(err, fs.ErrNotExist) {
-			step("forget manifest")
-			if err := os.Remove(path.Join(s.manifests, f.Name())); err != nil {
-				return err
-			}
+		// A tree on a disk that is not mounted today is not gone.
+		if string(m.Root) != s.root || m.FileSystem != here {
+			continue
+		}
+		t, err := identify(s.trees, number)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err == nil && (m.Born == 0 || m.Born == t.born) {
+			continue
+		}
+		step("forget manifest")
+		if err := os.Remove(path.Join(s.manifests, f.Name())); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
+// fileSystem is the number of the file system that the trees are on, as far as it has
+// one that lasts.
+func (s *Store) fileSystem() (uint64, error) {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(s.trees.Fd()), &st); err != nil {
+		return 0, &fs.PathError{Op: "statfs", Path: s.trees.Name(), Err: err}
+	}
+	return uint64(uint32(st.Fsid.Val[0])) | uint64(uint32(st.Fsid.Val[1]))<<32, nil
+}
+
 // discard removes a tree and what is known of it. The manifest goes last but for the
 // tree's own directory: it says where state may be lent to the tree.
-func (s *Store) discard(name string, ino uint64) error {
-	m, err := s.load(ino)
+func (s *Store) discard(name string, t id) error {
+	m, err := s.load(t)
 	if err != nil {
 		return err
 	}
@@ -449,7 +514,7 @@ func (s *Store) discard(name string, ino uint64) error {
 		if m.Used {
 			// Until it is gone it is a tree that nobody goes back to.
 			m.Used = false
-			if err := s.save(ino, m); err != nil {
+			if err := s.save(t, m); err != nil {
 				return err
 			}
 		}
@@ -458,8 +523,11 @@ func (s *Store) discard(name string, ino uint64) error {
 	if err := remove(s.trees, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	if m == nil {
+		return nil
+	}
 	step("remove manifest")
-	if err := os.Remove(s.file(ino)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(s.file(t.ino)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
@@ -505,7 +573,8 @@ func remove(dir *os.File, name string) error {
 }
 
 // prune removes old trees but for the newest keep. One that holds state which no
-// newer tree has is not removed: the state is not jailctl's to throw away.
+// newer tree has is not removed, nor one that jailctl did not make: what is in them is
+// not jailctl's to throw away.
 func (s *Store) prune(keep int) (kept []string, err error) {
 	all, err := s.others()
 	if err != nil {
@@ -515,33 +584,70 @@ func (s *Store) prune(keep int) (kept []string, err error) {
 		if i < keep {
 			continue
 		}
-		name := strconv.FormatUint(t.ino, 10)
-		if state := s.holds(name, t.manifest); state != "" {
-			kept = append(kept, path.Join(s.trees.Name(), name, state))
+		held, err := s.holds(t)
+		if err != nil {
+			return kept, err
+		}
+		if held != "" {
+			kept = append(kept, path.Join(s.trees.Name(), t.name(), held))
 			continue
 		}
-		if err := s.discard(name, t.ino); err != nil {
+		if err := s.discard(t.name(), t.id); err != nil {
 			return kept, err
 		}
 	}
 	return kept, nil
 }
 
-// holds is a state directory of a tree beside the one in use that has something in it.
-func (s *Store) holds(name string, m *jailpb.Manifest) string {
-	for _, e := range m.Entries {
+// holds is what of a tree beside the one in use is not to be removed: a state directory
+// that has something in it, or all of what jailctl did not make.
+func (s *Store) holds(t tree) (string, error) {
+	if len(t.manifest.Entries) == 0 {
+		return "/", nil
+	}
+	for _, e := range t.manifest.Entries {
 		if !e.State {
 			continue
 		}
-		dir, err := enter(s.trees, name+string(e.Path))
-		if err != nil {
-			continue // lent: it is a newer tree's
-		}
-		names, _ := dir.Readdirnames(1)
-		dir.Close()
-		if len(names) > 0 {
-			return string(e.Path)
+		full, err := s.full(t, e)
+		if full || err != nil {
+			return string(e.Path), err
 		}
 	}
-	return ""
+	return "", nil
+}
+
+// full tells whether a state directory of a tree beside the one in use has something
+// in it that is the tree's. What cannot be looked at is an error, and not empty.
+func (s *Store) full(t tree, e *jailpb.Entry) (bool, error) {
+	dir, err := enter(s.trees, t.name()+string(e.Path))
+	switch {
+	case errors.Is(err, unix.EXDEV), errors.Is(err, fs.ErrNotExist):
+		return false, nil // lent: it is a newer tree's; or taken away
+	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
+		return true, nil // somebody has put something else there
+	case err != nil:
+		return false, err
+	}
+	defer dir.Close()
+	empty := func() (bool, error) {
+		names, err := dir.Readdirnames(1)
+		if err != nil && err != io.EOF {
+			return false, err
+		}
+		_, err = dir.Seek(0, io.SeekStart)
+		return len(names) == 0, err
+	}
+	if is, err := empty(); err != nil || !is {
+		return true, err
+	}
+	// Whoever is in this tree still could write in it before it is removed.
+	step("close state")
+	if err := own(dir, &jailpb.Entry{}); err != nil {
+		return true, err
+	}
+	if is, err := empty(); err != nil || !is {
+		return true, errors.Join(err, own(dir, e))
+	}
+	return false, nil
 }

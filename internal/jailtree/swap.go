@@ -1,6 +1,7 @@
 package jailtree
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -9,7 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
-	"strconv"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,84 +38,142 @@ func (s *Store) place(name string, t tree) error {
 		return err
 	}
 	defer dir.Close()
-	t.manifest.StateFrom = 0
-	lent := map[string]bool{}
-	if cur.manifest != nil {
-		for _, e := range cur.manifest.Entries {
-			if e.State {
-				lent[string(e.Path)] = true
-			}
-		}
-	}
-	for _, e := range t.manifest.Entries {
-		switch {
-		case !e.State:
-		case lent[string(e.Path)]:
-			t.manifest.StateFrom = cur.ino
-			info, err := lstat(dir, relative(e.Path))
-			if err != nil {
-				return err
-			}
-			e.Inode = info.Ino // until another is there, the state has not moved
-		default:
-			// New: nobody has state for it.
-			if err := ownAt(dir, e); err != nil {
-				return err
-			}
-		}
-	}
-	if err := s.save(t.ino, t.manifest); err != nil {
+	if err := s.sources(cur, t, dir); err != nil {
 		return err
+	}
+	if err := s.save(t.id, t.manifest); err != nil {
+		return err
+	}
+	if name != t.name() {
+		// By this name nobody takes it, or the tree that it changes places with, for half
+		// built, even if the manifests are lost.
+		step("name tree")
+		if err := unix.Renameat2(int(s.trees.Fd()), name, int(s.trees.Fd()), t.name(), unix.RENAME_NOREPLACE); err != nil {
+			return &fs.PathError{Op: "rename", Path: path.Join(s.trees.Name(), name), Err: err}
+		}
 	}
 	base := path.Base(s.root)
 	if cur.ino == 0 {
 		step("place first tree")
-		err = unix.Renameat2(int(s.trees.Fd()), name, int(s.parent.Fd()), base, unix.RENAME_NOREPLACE)
+		s.lend(dir, cur, t)
+		err = unix.Renameat2(int(s.trees.Fd()), t.name(), int(s.parent.Fd()), base, unix.RENAME_NOREPLACE)
 	} else {
 		if cur.manifest == nil {
 			// Somebody else's tree is kept as it is.
 			m := &jailpb.Manifest{Format: 1, Root: []byte(s.root), Built: time.Now().Add(-time.Second).UnixNano(), Used: true}
-			if err := s.save(cur.ino, m); err != nil {
+			if err := s.save(cur.id, m); err != nil {
 				return err
 			}
 		}
-		if t.manifest.StateFrom != 0 {
-			s.lend(dir, cur, t)
-		}
+		s.lend(dir, cur, t)
 		step("exchange")
-		err = unix.Renameat2(int(s.trees.Fd()), name, int(s.parent.Fd()), base, unix.RENAME_EXCHANGE)
+		err = unix.Renameat2(int(s.trees.Fd()), t.name(), int(s.parent.Fd()), base, unix.RENAME_EXCHANGE)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot put the new tree in the place of %s: %w", s.root, err)
 	}
 	step("sync names")
-	if err := s.parent.Sync(); err != nil {
+	if err := cmp.Or(s.parent.Sync(), s.trees.Sync()); err != nil {
 		return err
 	}
 	return s.recover()
 }
 
-// lend binds the state directories of the tree in use into the one that is to follow
-// it. Where mounts are not permitted, as in a container, the new tree's are closed
-// for the moment between exchange and move.
-func (s *Store) lend(to *os.File, cur, t tree) {
-	from, err := openDir(s.parent, path.Base(s.root))
-	if err != nil {
-		return
+// sources notes for each state directory of t where its content is: in the tree in use,
+// or in an old one, where the contents file had dropped it, or in t itself, which is
+// put back, or nowhere yet.
+func (s *Store) sources(cur, t tree, dir *os.File) error {
+	settled(t.manifest)
+	used := map[string]bool{}
+	if cur.manifest != nil {
+		for _, e := range cur.manifest.Entries {
+			used[string(e.Path)] = e.State
+		}
 	}
-	defer from.Close()
+	all, err := s.others()
+	if err != nil {
+		return err
+	}
 	for _, e := range t.manifest.Entries {
 		if !e.State {
 			continue
 		}
+		if used[string(e.Path)] {
+			e.StateFrom = cur.ino
+		} else if e.StateFrom, err = s.left(all, t, e); err != nil {
+			return err
+		}
+		if e.StateFrom == 0 || e.StateFrom == t.ino {
+			e.StateFrom = 0
+			if err := ownAt(dir, e); err != nil {
+				return err
+			}
+			continue
+		}
+		t.manifest.Unsettled = true
+		info, err := lstat(dir, relative(e.Path))
+		if err != nil {
+			return err
+		}
+		e.Inode = info.Ino // until another is there, the state has not moved
+	}
+	return nil
+}
+
+// left is the inode number of the tree in which a state directory was left that the
+// tree in use has not: t itself, or else the newest.
+func (s *Store) left(all []tree, t tree, e *jailpb.Entry) (uint64, error) {
+	at := uint64(0)
+	for _, old := range all {
+		if at != 0 && old.ino != t.ino || !slices.ContainsFunc(old.manifest.Entries, func(o *jailpb.Entry) bool {
+			return o.State && bytes.Equal(o.Path, e.Path)
+		}) {
+			continue
+		}
+		full, err := s.full(old, e)
+		if err != nil {
+			return 0, err
+		}
+		if full {
+			at = old.ino
+		}
+	}
+	return at, nil
+}
+
+// settled forgets where state was to come from.
+func settled(m *jailpb.Manifest) {
+	m.Unsettled = false
+	for _, e := range m.Entries {
+		e.StateFrom = 0
+	}
+}
+
+// lend binds the state directories of other trees, that in use above all, into the one
+// that is to follow it. Where mounts are not permitted, as in a container, the new
+// tree's are closed for the moment between exchange and move.
+func (s *Store) lend(to *os.File, cur, t tree) {
+	for _, e := range t.manifest.Entries {
+		if e.StateFrom == 0 {
+			continue
+		}
+		dir, name := s.trees, id{ino: e.StateFrom}.name()
+		if e.StateFrom == cur.ino {
+			dir, name = s.parent, path.Base(s.root)
+		}
+		from, err := enter(dir, name)
+		if err != nil {
+			continue
+		}
 		step("lend state")
 		bind(from, to, relative(e.Path))
+		from.Close()
 	}
 }
 
 // bind mounts a directory of one tree on that of the same path in another.
 func bind(from, to *os.File, name string) error {
-	src, err := openDir(from, name)
+	src, err := enter(from, name)
 	if err != nil {
 		return err
 	}
@@ -138,7 +197,7 @@ func (s *Store) unlend(name string, m *jailpb.Manifest) {
 	for _, e := range m.Entries {
 		if e.State {
 			step("unlend state")
-			unix.Unmount(path.Join(s.trees.Name(), name)+string(e.Path), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+			unmount(path.Join(s.trees.Name(), name) + string(e.Path))
 		}
 	}
 }
@@ -155,13 +214,12 @@ func (s *Store) release() error {
 		return err
 	}
 	for _, t := range all {
-		name := strconv.FormatUint(t.ino, 10)
-		info, err := lstat(s.trees, name)
+		info, err := lstat(s.trees, t.name())
 		if err != nil {
 			return err
 		}
 		if !inUse(info) {
-			s.unlend(name, t.manifest)
+			s.unlend(t.name(), t.manifest)
 		}
 	}
 	return nil
@@ -191,7 +249,7 @@ func (s *Store) settle(cur tree) error {
 		return err
 	}
 	defer root.Close()
-	if m.StateFrom != 0 {
+	if m.Unsettled {
 		if err := s.move(m); err != nil {
 			return err
 		}
@@ -216,8 +274,9 @@ func (s *Store) settle(cur tree) error {
 		}
 		e.Inode, e.Changed = info.Ino, info.Changed
 	}
-	m.StateFrom, m.Used = 0, true
-	return s.save(cur.ino, m)
+	settled(m)
+	m.Used = true
+	return s.save(cur.id, m)
 }
 
 // move lets each state directory change places with the empty one of the same path in
@@ -236,12 +295,10 @@ func (s *Store) move(m *jailpb.Manifest) error {
 }
 
 func (s *Store) moveHere(m *jailpb.Manifest) error {
-	if unix.Unshare(unix.CLONE_NEWNS) == nil && unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") == nil {
-		for _, e := range m.Entries {
-			if e.State {
-				unix.Unmount(s.root+string(e.Path), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
-			}
-		}
+	// Where there is no namespace of our own, or no making it private, the unmounting below
+	// is seen by all, and the state is closed for a moment; but it moves.
+	if unix.Unshare(unix.CLONE_NEWNS) == nil {
+		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "")
 	}
 	// By their paths, as this namespace has them.
 	to, err := openPath(s.root)
@@ -249,35 +306,49 @@ func (s *Store) moveHere(m *jailpb.Manifest) error {
 		return err
 	}
 	defer to.Close()
-	from, err := openPath(path.Join(s.trees.Name(), strconv.FormatUint(m.StateFrom, 10)))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer from.Close()
 	for _, e := range m.Entries {
-		if !e.State {
+		if e.StateFrom == 0 {
 			continue
 		}
-		name := relative(e.Path)
-		if info, err := lstat(to, name); err != nil || info.Ino != e.Inode {
-			continue // moved already, or new
-		}
-		info, err := lstat(from, name)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
-			continue // somebody took it away
+		old := path.Join(s.trees.Name(), id{ino: e.StateFrom}.name())
+		unmount(s.root + string(e.Path))
+		unmount(old + string(e.Path))
+		from, err := openPath(old)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
 		}
 		if err != nil {
 			return err
 		}
-		step("move state")
-		if err := exchange(from, to, name); err != nil {
+		err = moveOne(from, to, e)
+		from.Close()
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func moveOne(from, to *os.File, e *jailpb.Entry) error {
+	name := relative(e.Path)
+	if info, err := lstat(to, name); err != nil || info.Ino != e.Inode {
+		return nil // moved already
+	}
+	info, err := lstat(from, name)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
+		return nil // somebody took it away
+	}
+	if err != nil {
+		return err
+	}
+	step("move state")
+	return exchange(from, to, name)
+}
+
+// unmount takes all that is mounted on a path away.
+func unmount(name string) {
+	for unix.Unmount(name, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) == nil {
+	}
 }
 
 // openPath opens a directory by an absolute path in which no link is followed.

@@ -38,7 +38,7 @@ func (s *Store) write(ctx context.Context, plan *Plan, progress func(done, all i
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.discard(staging, t.ino))
+			err = errors.Join(err, s.discard(staging, t.id))
 		}
 	}()
 	root, err := openDir(s.trees, staging)
@@ -46,11 +46,9 @@ func (s *Store) write(ctx context.Context, plan *Plan, progress func(done, all i
 		return t, err
 	}
 	defer root.Close()
-	info, err := lstat(root, "")
-	if err != nil {
+	if t.id, err = identify(root, ""); err != nil {
 		return t, err
 	}
-	t.ino = info.Ino
 	w := &writer{ctx: ctx, root: root, plan: plan, progress: progress}
 	if err := w.all(); err != nil {
 		return t, err

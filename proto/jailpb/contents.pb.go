@@ -496,10 +496,15 @@ type Manifest struct {
 	Keep uint32 `protobuf:"varint,8,opt,name=keep,proto3" json:"keep,omitempty"`
 	// Has been in its place: a tree that never was is not one to go back to.
 	Used bool `protobuf:"varint,9,opt,name=used,proto3" json:"used,omitempty"`
-	// Inode number of the tree whose state directories are still to move here.
-	StateFrom uint64 `protobuf:"varint,10,opt,name=state_from,json=stateFrom,proto3" json:"state_from,omitempty"`
+	// State directories are still to move here; entries say from where.
+	Unsettled bool `protobuf:"varint,10,opt,name=unsettled,proto3" json:"unsettled,omitempty"`
 	// Put back in its place by `jailctl rollback`: `build --all` leaves it there.
-	Held          bool `protobuf:"varint,11,opt,name=held,proto3" json:"held,omitempty"`
+	Held bool `protobuf:"varint,11,opt,name=held,proto3" json:"held,omitempty"`
+	// When the tree's root was made, in nanoseconds since 1970; 0 where the file system
+	// does not say. An inode number alone comes back: to what somebody put in its place.
+	Born int64 `protobuf:"varint,12,opt,name=born,proto3" json:"born,omitempty"`
+	// The file system that the tree is on, by statfs(2).
+	FileSystem    uint64 `protobuf:"varint,13,opt,name=file_system,json=fileSystem,proto3" json:"file_system,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -597,11 +602,11 @@ func (x *Manifest) GetUsed() bool {
 	return false
 }
 
-func (x *Manifest) GetStateFrom() uint64 {
+func (x *Manifest) GetUnsettled() bool {
 	if x != nil {
-		return x.StateFrom
+		return x.Unsettled
 	}
-	return 0
+	return false
 }
 
 func (x *Manifest) GetHeld() bool {
@@ -609,6 +614,20 @@ func (x *Manifest) GetHeld() bool {
 		return x.Held
 	}
 	return false
+}
+
+func (x *Manifest) GetBorn() int64 {
+	if x != nil {
+		return x.Born
+	}
+	return 0
+}
+
+func (x *Manifest) GetFileSystem() uint64 {
+	if x != nil {
+		return x.FileSystem
+	}
+	return 0
 }
 
 // Entry is one file of a tree, whatever its kind.
@@ -639,8 +658,10 @@ type Entry struct {
 	AskedBy string `protobuf:"bytes,15,opt,name=asked_by,json=askedBy,proto3" json:"asked_by,omitempty"`
 	// The inode in the tree, and its change time in nanoseconds since 1970: nothing
 	// can change the file and not this.
-	Inode         uint64 `protobuf:"varint,16,opt,name=inode,proto3" json:"inode,omitempty"`
-	Changed       int64  `protobuf:"varint,17,opt,name=changed,proto3" json:"changed,omitempty"`
+	Inode   uint64 `protobuf:"varint,16,opt,name=inode,proto3" json:"inode,omitempty"`
+	Changed int64  `protobuf:"varint,17,opt,name=changed,proto3" json:"changed,omitempty"`
+	// Inode number of the tree from which this state directory is still to move here.
+	StateFrom     uint64 `protobuf:"varint,18,opt,name=state_from,json=stateFrom,proto3" json:"state_from,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -790,6 +811,13 @@ func (x *Entry) GetInode() uint64 {
 func (x *Entry) GetChanged() int64 {
 	if x != nil {
 		return x.Changed
+	}
+	return 0
+}
+
+func (x *Entry) GetStateFrom() uint64 {
+	if x != nil {
+		return x.StateFrom
 	}
 	return 0
 }
@@ -981,7 +1009,7 @@ const file_contents_proto_rawDesc = "" +
 	"\x04path\x18\x01 \x01(\fR\x04path\x12\x12\n" +
 	"\x04text\x18\x02 \x01(\fR\x04text\x12\x17\n" +
 	"\x04mode\x18\x03 \x01(\rH\x00R\x04mode\x88\x01\x01B\a\n" +
-	"\x05_mode\"\xc0\x02\n" +
+	"\x05_mode\"\xf4\x02\n" +
 	"\bManifest\x12\x16\n" +
 	"\x06format\x18\x01 \x01(\rR\x06format\x12\x18\n" +
 	"\ajailctl\x18\x02 \x01(\tR\ajailctl\x12\x12\n" +
@@ -991,11 +1019,13 @@ const file_contents_proto_rawDesc = "" +
 	"\x06inputs\x18\x06 \x03(\v2\x0e.jailctl.StampR\x06inputs\x12+\n" +
 	"\bpackages\x18\a \x03(\v2\x0f.jailctl.OriginR\bpackages\x12\x12\n" +
 	"\x04keep\x18\b \x01(\rR\x04keep\x12\x12\n" +
-	"\x04used\x18\t \x01(\bR\x04used\x12\x1d\n" +
-	"\n" +
-	"state_from\x18\n" +
-	" \x01(\x04R\tstateFrom\x12\x12\n" +
-	"\x04held\x18\v \x01(\bR\x04held\"\xe2\x03\n" +
+	"\x04used\x18\t \x01(\bR\x04used\x12\x1c\n" +
+	"\tunsettled\x18\n" +
+	" \x01(\bR\tunsettled\x12\x12\n" +
+	"\x04held\x18\v \x01(\bR\x04held\x12\x12\n" +
+	"\x04born\x18\f \x01(\x03R\x04born\x12\x1f\n" +
+	"\vfile_system\x18\r \x01(\x04R\n" +
+	"fileSystem\"\x81\x04\n" +
 	"\x05Entry\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\fR\x04path\x12'\n" +
 	"\x04kind\x18\x02 \x01(\x0e2\x13.jailctl.Entry.KindR\x04kind\x12\x12\n" +
@@ -1014,7 +1044,9 @@ const file_contents_proto_rawDesc = "" +
 	"\apackage\x18\x0e \x01(\rR\apackage\x12\x19\n" +
 	"\basked_by\x18\x0f \x01(\tR\aaskedBy\x12\x14\n" +
 	"\x05inode\x18\x10 \x01(\x04R\x05inode\x12\x18\n" +
-	"\achanged\x18\x11 \x01(\x03R\achanged\"H\n" +
+	"\achanged\x18\x11 \x01(\x03R\achanged\x12\x1d\n" +
+	"\n" +
+	"state_from\x18\x12 \x01(\x04R\tstateFrom\"H\n" +
 	"\x04Kind\x12\v\n" +
 	"\aUNKNOWN\x10\x00\x12\r\n" +
 	"\tDIRECTORY\x10\x01\x12\v\n" +

@@ -1,0 +1,281 @@
+package jailtree
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"jailctl/internal/contents"
+)
+
+// What administrators do, and what happens to machines. Whatever it is, what somebody
+// wrote in a state directory, or put there by hand, is never lost.
+
+func state(path string) contents.Directory {
+	return contents.Directory{At: contents.At{File: "web", Line: 2, Col: 1}, Path: path, Owner: "1", Group: "1", Mode: 0o750, State: true}
+}
+
+// change makes the next build have something to do.
+func (b *bench) change(t *testing.T) {
+	t.Helper()
+	old, _ := os.ReadFile(b.host + "/usr/share/data/a")
+	b.put(t, "/usr/share/data/a", string(old)+"more\n", 0o644)
+}
+
+// found are the files below dir that hold text.
+func found(t *testing.T, dir, text string) (names []string) {
+	t.Helper()
+	filepath.WalkDir(dir, func(name string, e fs.DirEntry, err error) error {
+		if err != nil {
+			t.Error(err)
+		} else if e.Type().IsRegular() {
+			if b, _ := os.ReadFile(name); string(b) == text {
+				names = append(names, name)
+			}
+		}
+		return nil
+	})
+	return names
+}
+
+func (b *bench) jails() string { return filepath.Dir(b.root) }
+
+func write(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// kept fails the test unless text is in the one file that it should be in.
+func (b *bench) kept(t *testing.T, text, where string) {
+	t.Helper()
+	names := found(t, b.jails(), text)
+	if len(names) != 1 || !strings.HasSuffix(names[0], where) {
+		t.Errorf("%q is in %q, and should be in %q", text, names, where)
+	}
+}
+
+func small(t *testing.T) *bench {
+	b := newBench(t)
+	b.spec.Paths = []contents.Path{path1("/usr/share/data")}
+	return b
+}
+
+// Without its manifest nobody can tell what is in a tree beside the one in use.
+func TestManifestsLost(t *testing.T) {
+	b := small(t)
+	b.spec.Directories = []contents.Directory{state("/data")}
+	b.build(t)
+	write(t, b.root+"/data/mine", "precious")
+	b.spec.Directories = nil
+	b.change(t)
+	b.build(t)
+	b.kept(t, "precious", "/data/mine")
+	if err := os.RemoveAll(b.state + "/manifests/web"); err != nil {
+		t.Fatal(err)
+	}
+	b.open(t).Close()
+	b.kept(t, "precious", "/data/mine")
+	s := b.open(t)
+	defer s.Close()
+	if _, err := s.Build(context.Background(), b.building()); !errors.Is(err, ErrNotOurs) {
+		t.Error(err)
+	}
+	b.kept(t, "precious", "/data/mine")
+}
+
+// A tree that somebody put in the place of ours, with the inode number of ours.
+func TestTreeReplacedByHand(t *testing.T) {
+	b := small(t)
+	b.build(t)
+	var was, is unix.Stat_t
+	unix.Lstat(b.root, &was)
+	os.RemoveAll(b.root)
+	if err := os.Mkdir(b.root, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	unix.Lstat(b.root, &is)
+	// As if the file system had given the number again, as ext4 does sooner or later.
+	manifest := func(ino uint64) string { return fmt.Sprintf("%s/manifests/web/%d.pb", b.state, ino) }
+	if err := os.Rename(manifest(was.Ino), manifest(is.Ino)); err != nil {
+		t.Fatal(err)
+	}
+	write(t, b.root+"/byhand", "precious")
+	s := b.open(t)
+	if _, err := s.Build(context.Background(), b.building()); !errors.Is(err, ErrNotOurs) {
+		t.Error(err)
+	}
+	s.Close()
+	b.kept(t, "precious", "/web/byhand")
+}
+
+// What jailctl did not make is not jailctl's to remove, however many builds follow.
+func TestForeignTreeIsKept(t *testing.T) {
+	for _, keep := range []int{0, 1} {
+		b := small(t)
+		b.spec.Keep = keep
+		os.MkdirAll(b.root, 0o755)
+		write(t, b.root+"/byhand", "precious")
+		for range 3 {
+			s := b.open(t)
+			building := b.building()
+			building.Replace = true
+			if _, err := s.Build(context.Background(), building); err != nil {
+				t.Fatal(err)
+			}
+			s.Close()
+			b.kept(t, "precious", "/byhand")
+			b.change(t)
+		}
+	}
+}
+
+// A state directory that the contents file drops comes back with what was in it.
+func TestStateComesBack(t *testing.T) {
+	b := small(t)
+	b.spec.Directories = []contents.Directory{state("/a"), state("/b")}
+	b.build(t)
+	write(t, b.root+"/a/mine", "in a")
+	write(t, b.root+"/b/mine", "in b")
+	b.spec.Directories = []contents.Directory{state("/a")}
+	for range 3 { // more than are kept
+		b.change(t)
+		b.build(t)
+		b.kept(t, "in b", "/b/mine")
+		b.kept(t, "in a", "/web/a/mine")
+	}
+	b.spec.Directories = []contents.Directory{state("/a"), state("/b")}
+	b.change(t)
+	b.build(t)
+	b.kept(t, "in b", "/web/b/mine")
+	b.kept(t, "in a", "/web/a/mine")
+	if f := b.verify(t); len(f) > 0 {
+		t.Error(f)
+	}
+}
+
+// Back to a tree that had not yet this state, and on again.
+func TestRollbackBeforeState(t *testing.T) {
+	b := small(t)
+	b.build(t)
+	b.spec.Directories = []contents.Directory{state("/a")}
+	b.change(t)
+	b.build(t)
+	write(t, b.root+"/a/mine", "in a")
+	s := b.open(t)
+	if _, err := s.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	b.kept(t, "in a", "/a/mine")
+	b.change(t)
+	b.build(t)
+	b.kept(t, "in a", "/web/a/mine")
+}
+
+func mountTmpfs(t *testing.T, at, options string) {
+	t.Helper()
+	os.MkdirAll(at, 0o755)
+	if err := unix.Mount("tmpfs", at, "tmpfs", 0, "mode=0755"+options); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Unmount(at, unix.MNT_DETACH) })
+}
+
+// The policy's root was on another file system before, and a tree there has the number
+// of the new one: each keeps its manifest.
+func TestTwoTreesOfOneNumber(t *testing.T) {
+	b := small(t)
+	first := b.root
+	second := filepath.Dir(b.jails()) + "/other/web"
+	// A file system in memory counts its inodes: the same work gives the same numbers.
+	mountTmpfs(t, filepath.Dir(first), "")
+	mountTmpfs(t, filepath.Dir(second), "")
+	b.spec.Directories = []contents.Directory{state("/data")}
+	b.build(t)
+	write(t, first+"/data/mine", "precious")
+	b.root = second
+	s := b.open(t)
+	_, err := s.Build(context.Background(), b.building())
+	if err == nil || !strings.Contains(err.Error(), "same number") {
+		t.Fatalf("%v: this test tests nothing", err)
+	}
+	names, _ := s.names()
+	s.Close()
+	if len(names) > 0 {
+		t.Errorf("left behind: %q", names)
+	}
+	b.root = first
+	if f := b.verify(t); len(f) > 0 {
+		t.Error(f)
+	}
+	b.change(t)
+	b.build(t)
+	b.kept(t, "precious", "/web/data/mine")
+}
+
+// A build while the disk with the trees is not there must not forget what is on it.
+func TestDiskIsAway(t *testing.T) {
+	b := small(t)
+	mountTmpfs(t, b.jails(), "")
+	b.spec.Directories = []contents.Directory{state("/data")}
+	b.build(t)
+	write(t, b.root+"/data/mine", "precious")
+	disk, err := unix.OpenTree(unix.AT_FDCWD, b.jails(), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(disk)
+	if err := unix.Unmount(b.jails(), unix.MNT_DETACH); err != nil {
+		t.Fatal(err)
+	}
+	b.build(t)
+	b.change(t)
+	b.build(t)
+	if err := unix.MoveMount(disk, "", unix.AT_FDCWD, b.jails(), unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		t.Fatal(err)
+	}
+	if f := b.verify(t); len(f) > 0 {
+		t.Error(f)
+	}
+	b.build(t)
+	b.kept(t, "precious", "/web/data/mine")
+}
+
+// A build that fails at the last moment leaves nothing behind.
+func TestFailsToPlace(t *testing.T) {
+	b := small(t)
+	b.spec.Directories = []contents.Directory{state("/data")}
+	b.build(t)
+	write(t, b.root+"/data/mine", "precious")
+	store := b.jails() + "/.web.jailctl"
+	// Names do not change places across a mount.
+	if err := unix.Mount(store, store, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(store, unix.MNT_DETACH)
+	b.change(t)
+	s := b.open(t)
+	defer s.Close()
+	if _, err := s.Build(context.Background(), b.building()); err == nil {
+		t.Fatal("it was built: this test tests nothing")
+	}
+	if names, err := s.names(); err != nil || len(names) > 0 {
+		t.Errorf("left behind: %q, %v", names, err)
+	}
+	if mounts, err := mountsIn(b.jails()); err != nil || len(mounts) != 1 {
+		t.Errorf("mounted: %q, %v", mounts, err)
+	}
+	if files, err := os.ReadDir(s.manifests); err != nil || len(files) != 2 {
+		t.Errorf("%v, %v", files, err)
+	}
+	b.kept(t, "precious", "/web/data/mine")
+}
