@@ -428,7 +428,7 @@ func TestFindingFields(t *testing.T) {
 		}
 	}
 	cur.manifest.Packages = []*jailpb.Origin{{Name: "tools", Version: "1:2.0-1"}}
-	do(t, s.save(cur.ino, cur.manifest))
+	do(t, s.save(cur.id, cur.manifest))
 	s.Close()
 	do(t, os.WriteFile(b.root+"/usr/bin/tool", []byte("tool 0\n"), 0o755), os.WriteFile(b.root+"/etc/motd", nil, 0o644), os.Remove(b.root+"/usr/share/data/a"))
 	got, err := json.Marshal(b.verify(t))
@@ -466,7 +466,7 @@ func TestVerifyTrouble(t *testing.T) {
 	cur, err := s.current()
 	do(t, err)
 	cur.manifest.Entries = cur.manifest.Entries[1:]
-	do(t, s.save(cur.ino, cur.manifest))
+	do(t, s.save(cur.id, cur.manifest))
 	if _, _, _, err := s.Verify(context.Background()); err == nil || !strings.Contains(err.Error(), "does not begin with the root") {
 		t.Errorf("without a root: %v", err)
 	}
