@@ -15,6 +15,7 @@ import (
 
 	"jailctl/client"
 	"jailctl/internal/confine"
+	"jailctl/internal/ptrace"
 	"jailctl/internal/seccomp"
 	"jailctl/ipc"
 	"jailctl/policy/source"
@@ -53,7 +54,7 @@ func New(explained *jailpb.Explanation) (*Trace, error) {
 	if err != nil {
 		return nil, err
 	}
-	x := &explainer{written: written, options: source.Options(written, explained.Limits), who: ids{explained.Uid, explained.Gid, explained.Groups}}
+	x := &explainer{written: written, options: source.Options(written, explained.Limits), who: ptrace.IDs{UID: explained.Uid, GID: explained.Gid, Groups: explained.Groups}}
 	if x.judge, err = seccomp.NewJudge(x.options); err != nil {
 		return nil, err
 	}
@@ -104,14 +105,8 @@ func (t *Trace) run(cmd *client.Cmd) (syscall.WaitStatus, error) {
 	if err := cmd.Running(); err != nil {
 		return 0, err
 	}
-	tr := &tracer{pid: cmd.Pid(), entered: t.entered, left: t.left, stopped: func() {}, seen: func(unix.Signal) {}}
-	if t.Stopped != nil {
-		tr.stopped = t.Stopped
-	}
-	if t.Seen != nil {
-		tr.seen = t.Seen
-	}
-	if err := tr.seize(); err != nil {
+	tr := &ptrace.Tracer{PID: cmd.Pid(), Entered: t.entered, Left: t.left, Stopped: t.Stopped, Seen: t.Seen}
+	if err := tr.Seize(); err != nil {
 		cmd.Signal(syscall.SIGKILL)
 		cmd.Wait(nil)
 		if err == unix.EPERM {
@@ -122,13 +117,16 @@ func (t *Trace) run(cmd *client.Cmd) (syscall.WaitStatus, error) {
 	if t.Started != nil {
 		t.Started()
 	}
-	status, err := tr.follow()
+	status, err := tr.Follow()
 	cmd.Reap = func() (syscall.WaitStatus, error) { return syscall.WaitStatus(status), err }
 	return cmd.Wait(nil)
 }
 
-// left is a call that failed.
-func (t *Trace) left(tid int, c seccomp.Call, errno unix.Errno) {
+// left is a call that was made.
+func (t *Trace) left(tid int, c seccomp.Call, _ int64, errno unix.Errno) {
+	if errno == 0 {
+		return
+	}
 	switch v := t.x.judge.Ask(c); {
 	case v == nil:
 		t.note(tid, t.x.failed(tid, c, errno))
@@ -146,11 +144,11 @@ func (t *Trace) entered(tid int, c seccomp.Call) {
 
 // notExecuted explains why the command itself was not: nothing of it was traced.
 func (t *Trace) notExecuted(refused *client.Refused) {
-	r, err := openRoot(t.explain.Root)
+	r, err := ptrace.OpenRoot(t.explain.Root)
 	if err != nil {
 		return
 	}
-	defer r.close()
+	defer r.Close()
 	names := []string{t.explain.Command}
 	if !strings.HasPrefix(names[0], "/") {
 		names = nil
@@ -159,13 +157,13 @@ func (t *Trace) notExecuted(refused *client.Refused) {
 		}
 	}
 	for _, name := range names {
-		if f, err := r.find(name, true); err != nil || !f.exists {
+		if f, err := r.Find(name, true); err != nil || !f.Exists {
 			continue
 		}
-		k := &call{name: "execve", root: r, paths: []string{name}, short: []string{name}}
-		d := &Denial{Call: k.name, What: k.words(), Error: "EACCES", Rule: Open, nothing: true}
-		uses, want, follow := t.x.uses(k)
-		if d.Why = t.x.mode(k, want, follow); d.Why == "" && !t.x.unveil(d, uses, refused.Errno) {
+		k := &ptrace.Call{Name: "execve", Root: r, Paths: []string{name}, Short: []string{name}}
+		d := &Denial{Call: k.Name, What: k.Words(), Error: "EACCES", Rule: Open, nothing: true}
+		uses, want := t.x.uses(k)
+		if d.Why = t.x.mode(k, want); d.Why == "" && !t.x.unveil(d, uses, refused.Errno) {
 			d.Why = "the kernel refuses it"
 		}
 		t.note(0, d)

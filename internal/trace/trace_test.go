@@ -285,6 +285,18 @@ func TestWhoMayTrace(t *testing.T) {
 	}
 }
 
+// What a command may have put into its program's place does not hold the tracer up.
+func TestFIFO(t *testing.T) {
+	Apply(t, "web", own)
+	if err := syscall.Mkfifo(Jail+"/tmp/fifo", 0o777); err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(Jail + "/tmp/fifo")
+	if r := Jailrun(t, Alice, "--trace", "web", "/tmp/fifo"); r.Status != 126 || !strings.Contains(r.Err, `denied: execve "/tmp/fifo"`) {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestJSON(t *testing.T) {
 	Apply(t, "web", own+`confine { promises: "stdio" }`)
 	r := Jailrun(t, Alice, "--trace", "--json", "web", "cat", "/bin/probe", "/bin/probe", "/bin/probe")

@@ -1,19 +1,15 @@
-// Package trace runs a command of `jailctl run --trace` under ptrace(2) and says
-// which rule of its confinement denied what, and what in the policy would permit it.
-//
-// It guesses nothing from an error alone. What the seccomp filter answers to a call
-// is known from its tables; what Landlock answers, from the same plan that the helper
-// enforces and the file that the call meant. An error that neither explains is not
-// the confinement's.
+// Package ptrace follows a command and all that it starts by ptrace(2), and knows
+// which files a system call uses, and how.
 //
 // It has no part in confining, and no privilege: the kernel lets a process trace
 // what has its own ids, and root everything.
-package trace
+package ptrace
 
 import (
 	"errors"
 	"fmt"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -21,15 +17,26 @@ import (
 	"jailctl/internal/seccomp"
 )
 
-// A tracer follows a command and all that it starts. Every method is for the thread
-// that seized it.
-type tracer struct {
-	pid     int
-	tasks   map[int]*task
-	left    func(tid int, c seccomp.Call, errno unix.Errno) // after one that failed
-	entered func(tid int, c seccomp.Call)                   // before a call
-	stopped func()                                          // the command's group is stopped
-	seen    func(sig unix.Signal)                           // the kernel, so the terminal, sent it to the command
+// A Tracer follows a command and all that it starts. Its methods are for the one
+// thread that seized it, and call the functions there, of which Stopped and Seen may
+// be nil.
+type Tracer struct {
+	PID     int
+	Entered func(tid int, c seccomp.Call) // before a call
+	// Left is after one: its result, or its error.
+	Left func(tid int, c seccomp.Call, result int64, errno unix.Errno)
+	// Started is a process or thread that another has made, before its first
+	// instruction or soon after. Executed is another program in a process: the calling
+	// thread, whose number was former, goes on as the process's only one.
+	Started  func(parent, child int)
+	Executed func(pid, former int)
+	Stopped  func()                // the command's group is stopped
+	Seen     func(sig unix.Signal) // the kernel, so the terminal, sent it to the command
+	// Stay is asked while something runs that the command left behind when it ended:
+	// whether to follow it to its end. Nil: it goes on untraced, as it would without us.
+	Stay func() bool
+
+	tasks map[int]*task
 }
 
 // A task is a traced thread.
@@ -41,12 +48,12 @@ type task struct {
 const options = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACEFORK | unix.PTRACE_O_TRACEVFORK | unix.PTRACE_O_TRACECLONE |
 	unix.PTRACE_O_TRACEEXEC | unix.PTRACE_O_EXITKILL
 
-// seize takes hold of the command, which stops before its first instruction
-// (client.Cmd.StopAtExec). A command that ended meanwhile, killed, is no error.
-func (t *tracer) seize() error {
+// Seize takes hold of the command, which stops before its first instruction. A
+// command that ended meanwhile, killed, is no error.
+func (t *Tracer) Seize() error {
 	var info unix.Siginfo
 	for {
-		err := unix.Waitid(unix.P_PID, t.pid, &info, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil)
+		err := unix.Waitid(unix.P_PID, t.PID, &info, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil)
 		if err == nil {
 			break
 		}
@@ -58,36 +65,47 @@ func (t *tracer) seize() error {
 	if info.Code != cldStopped {
 		return nil
 	}
-	if err := ptrace(unix.PTRACE_SEIZE, t.pid, 0, options); err != nil {
+	if err := ptrace(unix.PTRACE_SEIZE, t.PID, 0, options); err != nil {
 		return err
 	}
-	t.tasks = map[int]*task{t.pid: {}}
+	t.tasks = map[int]*task{t.PID: {}}
 	return nil
 }
 
-// follow lets the command run and returns how it ended. What it leaves behind goes
-// on untraced, as it would have without us.
-func (t *tracer) follow() (ended unix.WaitStatus, err error) {
+// Follow lets the command run and returns how it ended.
+func (t *Tracer) Follow() (status unix.WaitStatus, err error) {
 	// The stop at exec ends here; its SIGCONT is ours, and not delivered.
 	ours := len(t.tasks) > 0
 	if ours {
-		if err := unix.Kill(t.pid, unix.SIGCONT); err != nil {
+		if err := unix.Kill(t.PID, unix.SIGCONT); err != nil {
 			return 0, err
 		}
 	}
-	for {
+	for ended := false; ; {
+		wait := unix.WALL
+		if ended {
+			if len(t.tasks) == 0 || t.Stay == nil || !t.Stay() {
+				t.release()
+				return status, nil
+			}
+			wait |= unix.WNOHANG
+		}
 		var ws unix.WaitStatus
-		tid, err := unix.Wait4(-1, &ws, unix.WALL, nil)
+		tid, err := unix.Wait4(-1, &ws, wait, nil)
 		switch {
 		case err == unix.EINTR:
 			continue
+		case err == unix.ECHILD && ended:
+			return status, nil
 		case err != nil:
 			return 0, fmt.Errorf("cannot wait for the command: %w", err)
+		case tid == 0:
+			time.Sleep(2 * time.Millisecond)
+			continue
 		case ws.Exited() || ws.Signaled():
 			delete(t.tasks, tid)
-			if tid == t.pid {
-				t.release()
-				return ws, nil
+			if tid == t.PID {
+				status, ended = ws, true
 			}
 			continue
 		case !ws.Stopped():
@@ -106,19 +124,30 @@ func (t *tracer) follow() (ended unix.WaitStatus, err error) {
 		case event == unix.PTRACE_EVENT_EXEC:
 			// The other threads are gone, and this one may have been another's number.
 			at.inside = false
-		case event == unix.PTRACE_EVENT_STOP && sig != unix.SIGTRAP && !(ours && tid == t.pid):
+			former := message(tid)
+			if former != tid {
+				delete(t.tasks, former)
+			}
+			if t.Executed != nil {
+				t.Executed(tid, former)
+			}
+		case event == unix.PTRACE_EVENT_FORK || event == unix.PTRACE_EVENT_VFORK || event == unix.PTRACE_EVENT_CLONE:
+			if child := message(tid); child != 0 && t.Started != nil {
+				t.Started(tid, child)
+			}
+		case event == unix.PTRACE_EVENT_STOP && sig != unix.SIGTRAP && !(ours && tid == t.PID):
 			// A group stop: it stays stopped, and is told to us when it ends.
 			ptrace(unix.PTRACE_LISTEN, tid, 0, 0)
-			if tid == t.pid {
-				t.stopped()
+			if tid == t.PID && t.Stopped != nil {
+				t.Stopped()
 			}
 			continue
 		case event != 0:
-		case sig == unix.SIGCONT && ours && tid == t.pid:
+		case sig == unix.SIGCONT && ours && tid == t.PID:
 			ours = false
 		default:
 			deliver = sig
-			if tid == t.pid {
+			if tid == t.PID {
 				t.note(sig)
 			}
 		}
@@ -129,17 +158,26 @@ func (t *tracer) follow() (ended unix.WaitStatus, err error) {
 	}
 }
 
+// message is what the kernel adds to an event: the number of a thread.
+func message(tid int) int {
+	n, err := unix.PtraceGetEventMsg(tid)
+	if err != nil {
+		return 0
+	}
+	return int(n)
+}
+
 // note tells of a signal that the kernel made.
-func (t *tracer) note(sig unix.Signal) {
+func (t *Tracer) note(sig unix.Signal) {
 	const siKernel = 0x80
 	var info unix.Siginfo
-	if ptrace(unix.PTRACE_GETSIGINFO, t.pid, 0, uintptr(unsafe.Pointer(&info))) == nil && info.Code == siKernel {
-		t.seen(sig)
+	if t.Seen != nil && ptrace(unix.PTRACE_GETSIGINFO, t.PID, 0, uintptr(unsafe.Pointer(&info))) == nil && info.Code == siKernel {
+		t.Seen(sig)
 	}
 }
 
 // release lets go of all that still runs.
-func (t *tracer) release() {
+func (t *Tracer) release() {
 	for tid := range t.tasks {
 		if ptrace(unix.PTRACE_INTERRUPT, tid, 0, 0) != nil {
 			delete(t.tasks, tid)
@@ -174,7 +212,7 @@ type syscallInfo struct {
 }
 
 // syscall looks at a stop at the beginning or end of a call.
-func (t *tracer) syscall(tid int, at *task) {
+func (t *Tracer) syscall(tid int, at *task) {
 	var info syscallInfo
 	n, _, errno := unix.Syscall6(unix.SYS_PTRACE, unix.PTRACE_GET_SYSCALL_INFO, uintptr(tid), unsafe.Sizeof(info), uintptr(unsafe.Pointer(&info)), 0, 0)
 	if errno != 0 || n < 24 {
@@ -184,10 +222,14 @@ func (t *tracer) syscall(tid int, at *task) {
 	case unix.PTRACE_SYSCALL_INFO_ENTRY:
 		at.inside = true
 		at.call = seccomp.Call{Arch: info.arch, Nr: uint32(info.data[0]), Args: [6]uint64(info.data[1:7])}
-		t.entered(tid, at.call)
+		t.Entered(tid, at.call)
 	case unix.PTRACE_SYSCALL_INFO_EXIT:
-		if at.inside && uint8(info.data[1]) != 0 {
-			t.left(tid, at.call, unix.Errno(-int64(info.data[0])))
+		if at.inside {
+			result, errno := int64(info.data[0]), unix.Errno(0)
+			if uint8(info.data[1]) != 0 {
+				result, errno = -1, unix.Errno(-result)
+			}
+			t.Left(tid, at.call, result, errno)
 		}
 		at.inside = false
 	}
@@ -208,7 +250,7 @@ func text(tid int, address uint64) (string, error) {
 	for n < len(b) {
 		// Not over a page's end: what is behind may not be there.
 		part := min(len(b)-n, 4096-int((address+uint64(n))&4095))
-		got, err := read(tid, address+uint64(n), b[n:n+part])
+		got, err := Read(tid, address+uint64(n), b[n:n+part])
 		if err != nil {
 			return "", err
 		}
@@ -222,8 +264,8 @@ func text(tid int, address uint64) (string, error) {
 	return "", errors.New("no end of the string")
 }
 
-// read copies memory of the tracee's.
-func read(tid int, address uint64, b []byte) (int, error) {
+// Read copies memory of a tracee's.
+func Read(tid int, address uint64, b []byte) (int, error) {
 	local := []unix.Iovec{{Base: &b[0]}}
 	local[0].SetLen(len(b))
 	n, err := unix.ProcessVMReadv(tid, local, []unix.RemoteIovec{{Base: uintptr(address), Len: len(b)}}, 0)

@@ -1,4 +1,4 @@
-package trace
+package ptrace
 
 import (
 	"bufio"
@@ -15,36 +15,40 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A root is a jail's root directory, by descriptor.
-type root struct {
+// A Root is the root directory of a process, by descriptor.
+type Root struct {
 	fd   int
 	host string // where it is outside, as the kernel names it
 }
 
-func openRoot(name string) (root, error) {
+// OpenRoot opens the directory of that name.
+func OpenRoot(name string) (Root, error) {
 	fd, err := unix.Open(name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return root{}, err
+		return Root{}, err
 	}
 	host, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
 	if err != nil {
 		unix.Close(fd)
-		return root{}, err
+		return Root{}, err
 	}
-	return root{fd, host}, nil
+	return Root{fd, host}, nil
 }
 
-func (r root) close() {
+// Close gives the descriptor back.
+func (r Root) Close() {
 	if r.host != "" {
 		unix.Close(r.fd)
 	}
 }
 
-var errOutside = errors.New("outside of the jail")
+// ErrOutside is for a path that does not lead to a file in the root.
+var ErrOutside = errors.New("outside of the jail")
 
 // inside turns a path outside into what it is in the jail.
-func (r root) inside(host string) (string, error) {
+func (r Root) inside(host string) (string, error) {
 	switch {
+	case !strings.HasPrefix(host, "/"): // a pipe
 	case host == r.host:
 		return "/", nil
 	case r.host == "/":
@@ -52,21 +56,24 @@ func (r root) inside(host string) (string, error) {
 	case strings.HasPrefix(host, r.host+"/"):
 		return host[len(r.host):], nil
 	}
-	return "", errOutside
+	return "", ErrOutside
 }
 
-// A file is what a path in the jail leads to.
-type file struct {
-	path   string // without symbolic links
-	exists bool
-	stat   unix.Stat_t
+// A File is what a path in the root leads to.
+type File struct {
+	Path   string // without symbolic links
+	Exists bool
+	Stat   unix.Stat_t
 }
 
-func (f file) isDir() bool    { return f.stat.Mode&unix.S_IFMT == unix.S_IFDIR }
-func (f file) parent() string { return path.Dir(f.path) }
+// IsDir reports whether it is a directory.
+func (f File) IsDir() bool { return f.Stat.Mode&unix.S_IFMT == unix.S_IFDIR }
+
+// Parent is the directory that it is in.
+func (f File) Parent() string { return path.Dir(f.Path) }
 
 // open finds a file as a process in the jail would.
-func (r root) open(name string, follow bool) (int, error) {
+func (r Root) open(name string, follow bool) (int, error) {
 	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	if !follow {
 		how.Flags |= unix.O_NOFOLLOW
@@ -79,40 +86,40 @@ func (r root) open(name string, follow bool) (int, error) {
 	}
 }
 
-// find is open, with what is there. Of what does not exist it finds the directory
+// Find is open, with what is there. Of what does not exist it finds the directory
 // in which it would be.
-func (r root) find(name string, follow bool) (f file, err error) {
+func (r Root) Find(name string, follow bool) (f File, err error) {
 	fd, err := r.open(name, follow)
 	if err == unix.ENOENT {
 		name = strings.TrimRight(name, "/")
 		dir, last := path.Split(name)
-		if f, err = r.find("/"+dir, true); err != nil || !f.exists || last == "" {
+		if f, err = r.Find("/"+dir, true); err != nil || !f.Exists || last == "" {
 			return f, unix.ENOENT
 		}
-		return file{path: path.Join(f.path, last)}, nil
+		return File{Path: path.Join(f.Path, last)}, nil
 	}
 	if err != nil {
 		return f, err
 	}
 	defer unix.Close(fd)
-	f.exists = true
-	if err := unix.Fstat(fd, &f.stat); err != nil {
+	f.Exists = true
+	if err := unix.Fstat(fd, &f.Stat); err != nil {
 		return f, err
 	}
 	host, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
 	if err != nil {
 		return f, err
 	}
-	f.path, err = r.inside(host)
+	f.Path, err = r.inside(host)
 	return f, err
 }
 
-// programs are the files that execve(2) executes for one: itself, the interpreter
+// Programs are the files that execve(2) executes for one: itself, the interpreter
 // that a script names, the loader that a dynamically linked program names.
-func (r root) programs(name string) (all []file) {
+func (r Root) Programs(name string) (all []File) {
 	for range 6 { // as the kernel, which follows five
-		f, err := r.find(name, true)
-		if err != nil || !f.exists {
+		f, err := r.Find(name, true)
+		if err != nil || !f.Exists {
 			return all
 		}
 		all = append(all, f)
@@ -123,13 +130,14 @@ func (r root) programs(name string) (all []file) {
 	return all
 }
 
-func (r root) interpreter(name string) string {
+func (r Root) interpreter(name string) string {
 	fd, err := r.open(name, true)
 	if err != nil {
 		return ""
 	}
 	defer unix.Close(fd)
-	f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", fd))
+	// Without waiting: it may be a FIFO that somebody put there.
+	f, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_NONBLOCK, 0)
 	if err != nil {
 		return ""
 	}
@@ -157,44 +165,44 @@ func (r root) interpreter(name string) string {
 	return ""
 }
 
-// ids are whom the kernel takes a command for.
-type ids struct {
-	uid, gid uint32
-	groups   []uint32
+// IDs are whom the kernel takes a command for.
+type IDs struct {
+	UID, GID uint32
+	Groups   []uint32
 }
 
 // may looks at the mode of a file as the kernel does; want has 4, 2 and 1 for reading,
 // writing and executing or searching. Access lists it does not know.
-func (i ids) may(st unix.Stat_t, want uint32) bool {
+func (i IDs) may(st unix.Stat_t, want uint32) bool {
 	mode := st.Mode & 7
 	switch {
-	case st.Uid == i.uid:
+	case st.Uid == i.UID:
 		mode = st.Mode >> 6 & 7
-	case st.Gid == i.gid || slices.Contains(i.groups, st.Gid):
+	case st.Gid == i.GID || slices.Contains(i.Groups, st.Gid):
 		mode = st.Mode >> 3 & 7
 	}
 	return mode&want == want
 }
 
-// forbidden finds the first on the way to a file whose mode does not let the
+// Forbidden finds the first on the way to a file whose mode does not let the
 // command through, or the file itself.
-func (r root) forbidden(i ids, name string, follow bool, want uint32) (which string) {
+func (r Root) Forbidden(i IDs, name string, follow bool, want uint32) (which string) {
 	at := ""
 	parts := strings.Split(strings.Trim(name, "/"), "/")
 	for _, part := range append([]string{""}, parts[:len(parts)-1]...) {
 		at += part + "/"
-		if f, err := r.find(at, true); err != nil || !f.exists {
+		if f, err := r.Find(at, true); err != nil || !f.Exists {
 			return ""
-		} else if !i.may(f.stat, 1) {
+		} else if !i.may(f.Stat, 1) {
 			return described(f)
 		}
 	}
-	if f, err := r.find(name, follow); err == nil && f.exists && !i.may(f.stat, want) {
+	if f, err := r.Find(name, follow); err == nil && f.Exists && !i.may(f.Stat, want) {
 		return described(f)
 	}
 	return ""
 }
 
-func described(f file) string {
-	return fmt.Sprintf("%s is mode %04o of %d:%d", strconv.Quote(f.path), f.stat.Mode&0o7777, f.stat.Uid, f.stat.Gid)
+func described(f File) string {
+	return fmt.Sprintf("%s is mode %04o of %d:%d", strconv.Quote(f.Path), f.Stat.Mode&0o7777, f.Stat.Uid, f.Stat.Gid)
 }
