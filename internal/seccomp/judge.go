@@ -22,6 +22,13 @@ type Judge struct {
 	numbers map[string]int
 	names   map[int]string
 	table   *table
+	granted map[int][]granted // the grants' rules, by number
+}
+
+// granted is a rule of a grant, with the combinations of words that each give it.
+type granted struct {
+	rule
+	words [][]string
 }
 
 // Verdict is the answer to a call that is not permitted.
@@ -45,10 +52,23 @@ func NewJudge(o Options) (*Judge, error) {
 	if err != nil {
 		return nil, err
 	}
-	j := &Judge{options: o, table: t, names: map[int]string{}}
+	j := &Judge{options: o, table: t, names: map[int]string{}, granted: map[int][]granted{}}
 	j.numbers, _, _ = tableOf(o.arch())
 	for name, nr := range j.numbers {
 		j.names[nr] = name
+	}
+	for _, g := range grants {
+		var words [][]string
+		for alternative := range strings.FieldsSeq(g.words) {
+			words = append(words, strings.Split(alternative, "+"))
+		}
+		for _, r := range g.rules {
+			for name := range strings.FieldsSeq(r.calls) {
+				if nr, ok := j.numbers[name]; ok {
+					j.granted[nr] = append(j.granted[nr], granted{r, words})
+				}
+			}
+		}
 	}
 	return j, nil
 }
@@ -157,16 +177,88 @@ func (j *Judge) words(c Call) (all [][]string) {
 	if j.options.Promises == nil {
 		return all
 	}
-	name := j.Name(c)
-	for _, g := range grants {
-		if !slices.ContainsFunc(g.rules, func(r rule) bool { return slices.Contains(strings.Fields(r.calls), name) }) {
-			continue
-		}
-		for alternative := range strings.FieldsSeq(g.words) {
-			all = append(all, strings.Split(alternative, "+"))
-		}
+	for _, g := range j.granted[int(c.Nr)] {
+		all = append(all, g.words...)
 	}
 	return all
+}
+
+// Needs are the promises that permit a call, but for the execve(2) with which a
+// command begins: combinations, each of which is enough; none where the call is
+// permitted without. It is not ok if none permits it.
+func (j *Judge) Needs(c Call) (all [][]string, ok bool) {
+	if c.Arch != j.table.arch {
+		return nil, false
+	}
+	name := j.Name(c)
+	for _, g := range j.granted[int(c.Nr)] {
+		if !g.holds(c) {
+			continue
+		}
+		if len(g.words) == 0 { // always
+			return nil, true
+		}
+		for _, words := range g.words {
+			if (name == "execve" || name == "execveat") && !slices.Contains(words, "exec") {
+				continue
+			}
+			if !slices.ContainsFunc(all, func(have []string) bool { return slices.Equal(have, words) }) {
+				all = append(all, words)
+			}
+		}
+	}
+	return all, len(all) > 0
+}
+
+// weights are of the words that give more than one kind of thing, or open sockets;
+// the others weigh one.
+var weights = map[string]int{"exec": 3, "unix": 3, "dns": 3, "inet": 4}
+
+// Least are the words of the least weight, stdio among them, that hold a combination
+// of each of needs.
+func Least(needs [][][]string) []string {
+	best, least := []string(nil), 1<<30
+	var choose func(have []string, weight int, left [][][]string)
+	choose = func(have []string, weight int, left [][][]string) {
+		if weight >= least {
+			return
+		}
+		for len(left) > 0 && slices.ContainsFunc(left[0], func(words []string) bool { return len(without(words, have)) == 0 }) {
+			left = left[1:]
+		}
+		if len(left) == 0 {
+			best, least = have, weight
+			return
+		}
+		for _, words := range left[0] {
+			more, w := without(words, have), weight
+			for _, word := range more {
+				w += max(1, weights[word])
+			}
+			choose(append(slices.Clone(have), more...), w, left[1:])
+		}
+	}
+	// Those with the fewest choices first: they decide most.
+	needs = slices.Clone(needs)
+	slices.SortStableFunc(needs, func(a, b [][]string) int { return len(a) - len(b) })
+	choose([]string{"stdio"}, 0, needs)
+	var sorted []string
+	for _, w := range words {
+		if slices.Contains(best, w.Name) {
+			sorted = append(sorted, w.Name)
+		}
+	}
+	return sorted
+}
+
+// without are the words that are not among others.
+func without(words, others []string) (left []string) {
+	for _, w := range words {
+		if !slices.Contains(others, w) {
+			left = append(left, w)
+		}
+	}
+	return left
 }
 
 // answer is what both filters say; the stricter one counts, seccomp(2).

@@ -113,3 +113,97 @@ func TestJudgeOpensTheLeast(t *testing.T) {
 		}
 	}
 }
+
+// What a call is said to need is what permits it, whatever else is promised.
+func TestNeeds(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	open := Options{Arch: "amd64", Network: true, LocalSockets: true}
+	j, err := NewJudge(open)
+	if err != nil {
+		t.Fatal(err)
+	}
+	permitted := 0
+	for range 30000 {
+		o := open
+		o.Promises = []string{"stdio"}
+		for _, w := range Words()[1:] {
+			if r.IntN(3) == 0 {
+				o.Promises = append(o.Promises, w.Name)
+			}
+		}
+		c := randomCall(r, j.table)
+		if j.Ask(c) != nil {
+			continue // by the baseline
+		}
+		needs, ok := j.Needs(c)
+		want := ok && len(needs) == 0 || slices.ContainsFunc(needs, func(words []string) bool { return len(without(words, o.Promises)) == 0 })
+		if got := Permits(o, c); got != want {
+			t.Fatalf("%s %+v with %v: permitted %v, and it needs %v, %v", j.Name(c), c, o.Promises, got, needs, ok)
+		}
+		if want {
+			permitted++
+		}
+	}
+	if permitted < 3000 {
+		t.Errorf("only %d calls were permitted", permitted)
+	}
+}
+
+// The least words permit all, and none of them can go; no set of less weight does.
+func TestLeast(t *testing.T) {
+	reading := [][]string{{"rpath"}, {"exec"}, {"getpw"}, {"dns"}}
+	loading := [][]string{{"exec"}, {"prot_exec"}}
+	for _, test := range []struct {
+		needs [][][]string
+		want  []string
+	}{
+		{nil, []string{"stdio"}},
+		{[][][]string{{{"stdio"}}, reading}, []string{"stdio", "rpath"}},
+		{[][][]string{reading, loading}, []string{"stdio", "rpath", "prot_exec"}},
+		{[][][]string{reading, loading, {{"exec"}}}, []string{"stdio", "exec"}},
+		{[][][]string{{{"wpath", "cpath"}}, {{"wpath", "cpath"}, {"tmppath"}}}, []string{"stdio", "wpath", "cpath"}},
+		{[][][]string{{{"sendfd"}, {"inet"}, {"unix"}}, {{"inet"}, {"unix"}, {"dns"}}}, []string{"stdio", "unix"}},
+		{[][][]string{{{"inet"}, {"dns"}}, {{"inet"}}}, []string{"stdio", "inet"}},
+		{[][][]string{{{"proc"}, {"id"}}, {{"id"}}}, []string{"stdio", "id"}},
+	} {
+		if got := Least(test.needs); !slices.Equal(got, test.want) {
+			t.Errorf("%v: %v, want %v", test.needs, got, test.want)
+		}
+	}
+	r := rand.New(rand.NewPCG(7, 8))
+	weight := func(set []string) (n int) {
+		for _, w := range set[1:] {
+			n += max(1, weights[w])
+		}
+		return n
+	}
+	for range 200 {
+		var needs [][][]string
+		some := words[1:8]
+		for range 1 + r.IntN(4) {
+			var need [][]string
+			for range 1 + r.IntN(3) {
+				at := r.Perm(len(some))
+				need = append(need, []string{some[at[0]].Name, some[at[1]].Name}[:1+r.IntN(2)])
+			}
+			needs = append(needs, need)
+		}
+		best := 1 << 30
+		for mask := range 1 << len(some) {
+			set := []string{"stdio"}
+			for i, w := range some {
+				if mask>>i&1 != 0 {
+					set = append(set, w.Name)
+				}
+			}
+			if !slices.ContainsFunc(needs, func(n [][]string) bool {
+				return !slices.ContainsFunc(n, func(words []string) bool { return len(without(words, set)) == 0 })
+			}) {
+				best = min(best, weight(set))
+			}
+		}
+		if got := Least(needs); weight(got) != best {
+			t.Fatalf("%v: %v weighs %d, and the least is %d", needs, got, weight(got), best)
+		}
+	}
+}
