@@ -51,7 +51,7 @@ func (c change) line(have *jailpb.Confine) string {
 		parts = append(parts, "remove network_ports")
 	}
 	for _, u := range c.unveil {
-		now := with(unveiled(have), u)
+		now := With(unveiled(have), u)
 		at := slices.IndexFunc(now, func(p confine.Path) bool { return p.Path == u.Path })
 		s := "unveil { path: " + strconv.Quote(u.Path) + " access: " + strconv.Quote(now[at].Access) + " }"
 		if i := slices.IndexFunc(have.GetUnveil(), func(p *jailpb.Unveil) bool { return p.Path == u.Path }); i >= 0 {
@@ -74,9 +74,9 @@ func unveiled(m *jailpb.Confine) (all []confine.Path) {
 	return all
 }
 
-// with adds one unveil. What is beneath another has its letters as well, since
+// With adds one unveil. What is beneath another has its letters as well, since
 // rights add up; and what executes reads.
-func with(all []confine.Path, u confine.Path) []confine.Path {
+func With(all []confine.Path, u confine.Path) []confine.Path {
 	all = slices.Clone(all)
 	at := slices.IndexFunc(all, func(p confine.Path) bool { return p.Path == u.Path })
 	if at < 0 {
@@ -87,6 +87,18 @@ func with(all []confine.Path, u confine.Path) []confine.Path {
 	for conflicts := confine.Conflicts(all); len(conflicts) > 0; conflicts = confine.Conflicts(all) {
 		p := &all[conflicts[0].Path]
 		p.Access = letters(p.Access, all[conflicts[0].Above].Access)
+	}
+	return all
+}
+
+// Fewest leaves out, of all but the first few, what another path gives anyway.
+func Fewest(all []confine.Path, first int) []confine.Path {
+	for i := len(all) - 1; i >= first; i-- {
+		if slices.ContainsFunc(all, func(p confine.Path) bool {
+			return p.Path != all[i].Path && confine.Beneath(all[i].Path, p.Path) && letters(p.Access, "") == all[i].Access
+		}) {
+			all = slices.Delete(all, i, i+1)
+		}
 	}
 	return all
 }
@@ -129,7 +141,7 @@ func apply(have *jailpb.Confine, all []change) *jailpb.Confine {
 			}
 		}
 		for _, u := range c.unveil {
-			paths = with(paths, u)
+			paths = With(paths, u)
 		}
 		connect, bind = append(connect, c.connect...), append(bind, c.bind...)
 	}
@@ -137,15 +149,7 @@ func apply(have *jailpb.Confine, all []change) *jailpb.Confine {
 		s := strings.Join(words, " ")
 		m.Promises = &s
 	}
-	// A new one that another gives anyway is one too many.
-	for i := len(paths) - 1; i >= kept; i-- {
-		if slices.ContainsFunc(paths, func(p confine.Path) bool {
-			return p.Path != paths[i].Path && confine.Beneath(paths[i].Path, p.Path) && letters(p.Access, "") == paths[i].Access
-		}) {
-			paths = slices.Delete(paths, i, i+1)
-		}
-	}
-	for _, p := range paths {
+	for _, p := range Fewest(paths, kept) {
 		m.Unveil = append(m.Unveil, &jailpb.Unveil{Path: p.Path, Access: p.Access, Optional: p.Optional})
 	}
 	if m.NetworkPorts != nil && len(connect)+len(bind) > 0 {
@@ -160,18 +164,29 @@ func union(a, b []uint32) []uint32 {
 	return slices.Compact(all)
 }
 
-// block is a confinement as a policy has it, laid out as `jailctl policy fmt` does.
-func block(m *jailpb.Confine) string {
+// Block is a confinement as a policy has it, laid out as `jailctl policy fmt` does. It
+// says beside a field, by its name, and beside an unveil, by its path, what notes have;
+// those on promises, a line each, stand above.
+func Block(m *jailpb.Confine, notes map[string]string) string {
 	var b strings.Builder
 	b.WriteString("confine {\n")
 	line := func(s ...string) { b.WriteString("  " + strings.Join(s, "") + "\n") }
+	note := func(of string) string {
+		if notes[of] == "" {
+			return ""
+		}
+		return "  # " + notes[of]
+	}
 	if m.Network {
-		line("network: true")
+		line("network: true", note("network"))
 	}
 	if m.LocalSockets {
-		line("local_sockets: true")
+		line("local_sockets: true", note("local_sockets"))
 	}
 	if m.Promises != nil {
+		for above := range strings.Lines(notes["promises"]) {
+			line("# ", strings.TrimSuffix(above, "\n"))
+		}
 		line("promises: ", strconv.Quote(*m.Promises))
 	}
 	for _, u := range m.Unveil {
@@ -179,7 +194,7 @@ func block(m *jailpb.Confine) string {
 		if u.Optional {
 			optional = " optional: true"
 		}
-		line("unveil { path: ", strconv.Quote(u.Path), " access: ", strconv.Quote(u.Access), optional, " }")
+		line("unveil { path: ", strconv.Quote(u.Path), " access: ", strconv.Quote(u.Access), optional, " }", note(u.Path))
 	}
 	if m.Degrade {
 		line("degrade: true")
@@ -192,7 +207,7 @@ func block(m *jailpb.Confine) string {
 		for _, port := range p.Bind {
 			s += " bind: " + strconv.Itoa(int(port))
 		}
-		line(s, " }")
+		line(s, " }", note("network_ports"))
 	}
 	if m.Violation == jailpb.Violation_KILL {
 		line("violation: KILL")

@@ -249,7 +249,7 @@ func (t *Trace) Summarize(succeeded bool) {
 	}
 	confine := ""
 	if opened > 0 {
-		confine = block(t.smallest())
+		confine = Block(t.smallest(), nil)
 	}
 	if t.JSON {
 		t.object(summary{"summary", append([]*Denial{}, t.order...), confine})
