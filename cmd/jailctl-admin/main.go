@@ -53,6 +53,8 @@ func main() {
 		os.Exit(pty.Run(os.Args[1:]))
 	case pty.MonitorName:
 		os.Exit(pty.Monitor(os.Args[1:]))
+	case installerName:
+		os.Exit(installTexts(os.Args[1:], os.Stdin, os.Stdout, source.System()))
 	}
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, host{
 		root: os.Geteuid() == 0, names: source.System(), groups: source.Memberships, listed: source.Listed, read: safepath.File, askHelper: client.Ask, landlock: confine.Probe, machine: thisMachine{},
@@ -145,7 +147,7 @@ func (p *program) command() *cobra.Command {
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(p.runCommand(), p.listCommand(), p.explainCommand(), p.applyCommand(), p.policyCommand(),
 		p.buildCommand(), p.verifyCommand(), p.outdatedCommand(), p.rollbackCommand(), p.removeCommand(),
-		p.doctorCommand(), p.promisesCommand(), p.versionCommand(), p.completionCommand())
+		p.learnCommand(), p.doctorCommand(), p.promisesCommand(), p.versionCommand(), p.completionCommand())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultHelpFlag()
 	for _, c := range root.Commands() {

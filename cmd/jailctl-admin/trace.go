@@ -77,7 +77,7 @@ func (p *program) trace(line *runline.Line) error {
 		defer f.Close()
 		t.Out = f
 	}
-	relay := p.relay(line.Cmd)
+	relay := p.relay(func(sig syscall.Signal) { line.Cmd.Signal(sig) }, line.Cmd.Pid)
 	t.Seen, t.Stopped = relay.seen, relay.stopped
 	t.Granted = func(r ipc.Reply) {
 		relay.start()
@@ -135,14 +135,14 @@ func sigaction(sig unix.Signal, act *action) (old action) {
 // A relay passes signals on to the command. One that the terminal sent went to the
 // whole foreground group, and the command has it already: the tracer saw it there.
 type relay struct {
-	cmd     *client.Cmd
+	pid     func() int
 	granted chan struct{}
 	mu      sync.Mutex
 	got     map[unix.Signal]time.Time // from the terminal
 }
 
-func (p *program) relay(cmd *client.Cmd) *relay {
-	r := &relay{cmd: cmd, granted: make(chan struct{}), got: map[unix.Signal]time.Time{}}
+func (p *program) relay(send func(syscall.Signal), pid func() int) *relay {
+	r := &relay{pid: pid, granted: make(chan struct{}), got: map[unix.Signal]time.Time{}}
 	come := make(chan os.Signal, 16)
 	for _, sig := range []unix.Signal{unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGTERM} {
 		if !signal.Ignored(sig) {
@@ -165,7 +165,7 @@ func (p *program) relay(cmd *client.Cmd) *relay {
 			delete(r.got, sig)
 			r.mu.Unlock()
 			if !terminal {
-				cmd.Signal(sig)
+				send(sig)
 			}
 		}
 	}()
@@ -189,7 +189,7 @@ func (r *relay) stopped() {
 			old := sigaction(unix.SIGTSTP, &action{})
 			unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGTSTP) // delivered before it returns
 			sigaction(unix.SIGTSTP, &old)
-			unix.Kill(r.cmd.Pid(), unix.SIGCONT)
+			unix.Kill(r.pid(), unix.SIGCONT)
 			return
 		}
 	}

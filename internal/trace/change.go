@@ -83,10 +83,10 @@ func With(all []confine.Path, u confine.Path) []confine.Path {
 		at = len(all)
 		all = append(all, confine.Path{Path: u.Path, Optional: u.Optional})
 	}
-	all[at].Access = letters(all[at].Access, u.Access)
+	all[at].Access = Letters(all[at].Access, u.Access)
 	for conflicts := confine.Conflicts(all); len(conflicts) > 0; conflicts = confine.Conflicts(all) {
 		p := &all[conflicts[0].Path]
-		p.Access = letters(p.Access, all[conflicts[0].Above].Access)
+		p.Access = Letters(p.Access, all[conflicts[0].Above].Access)
 	}
 	return all
 }
@@ -95,7 +95,7 @@ func With(all []confine.Path, u confine.Path) []confine.Path {
 func Fewest(all []confine.Path, first int) []confine.Path {
 	for i := len(all) - 1; i >= first; i-- {
 		if slices.ContainsFunc(all, func(p confine.Path) bool {
-			return p.Path != all[i].Path && confine.Beneath(all[i].Path, p.Path) && letters(p.Access, "") == all[i].Access
+			return p.Path != all[i].Path && confine.Beneath(all[i].Path, p.Path) && Letters(p.Access, "") == all[i].Access
 		}) {
 			all = slices.Delete(all, i, i+1)
 		}
@@ -103,8 +103,8 @@ func Fewest(all []confine.Path, first int) []confine.Path {
 	return all
 }
 
-// letters has those of both, in their usual order.
-func letters(a, b string) (s string) {
+// Letters has those of both, in their usual order.
+func Letters(a, b string) (s string) {
 	both := a + b
 	if strings.Contains(both, "x") {
 		both += "r"

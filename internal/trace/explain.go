@@ -214,10 +214,10 @@ func (x *explainer) unveil(d *Denial, uses []use, errno unix.Errno) bool {
 		never = never || !whole
 		i := slices.IndexFunc(d.change.unveil, func(p confine.Path) bool { return p.Path == u.at })
 		if i < 0 {
-			d.change.unveil = append(d.change.unveil, confine.Path{Path: u.at, Access: letters(access, "")})
+			d.change.unveil = append(d.change.unveil, confine.Path{Path: u.at, Access: Letters(access, "")})
 			continue
 		}
-		d.change.unveil[i].Access = letters(d.change.unveil[i].Access, access)
+		d.change.unveil[i].Access = Letters(d.change.unveil[i].Access, access)
 	}
 	if never {
 		d.Rule, d.Why, d.change, d.nothing = Unveil, "device nodes are made by nobody in a jail", change{}, true

@@ -1,0 +1,3 @@
+package main
+
+func (p *program) learnIn(string, []string) error { return nil }

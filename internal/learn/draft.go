@@ -1,0 +1,516 @@
+package learn
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"jailctl/internal/contents"
+	"jailctl/internal/elfdeps"
+	"jailctl/internal/host"
+	"jailctl/internal/jailtree"
+	"jailctl/internal/ptrace"
+	"jailctl/policy/source"
+	"jailctl/proto/jailpb"
+)
+
+// A World is what a draft is made with.
+type World struct {
+	Jail  string      // its name to be
+	User  source.User // who ran the command
+	Env   []string
+	Umask uint32
+	Host  jailtree.Host
+	// Preset is what a preset asks for, nil where there is none of that name.
+	Preset func(name string) *contents.Spec
+}
+
+// A Draft is what a run has taught: the texts of a contents file and of a policy.
+type Draft struct {
+	Contents, Policy []byte
+	// Data are commands that put what the run found in a state directory into the
+	// jail's, for root to type after the first build.
+	Data []string
+}
+
+// What makes many of something: that many unveils beneath a directory are one for it,
+// that many files of a package are the package.
+const many = 4
+
+// draft is one in the making.
+type draft struct {
+	*Record
+	World
+	lines []line
+	tree  map[string]*jailtree.Entry // that the lines make
+	want  []*file                    // what has to be in it
+	links map[string]string          // and the links on the way, with their targets
+	dirs  []*state                   // where the run, or the command in the jail, writes
+	notes []note
+	asked []string // patterns of directories that lines ask for as a whole
+}
+
+// A line is one of the contents file.
+type line struct {
+	text, comment string
+	add           func(*contents.Spec, contents.At)
+}
+
+// A state is a directory whose content is not root's.
+type state struct {
+	path   string
+	mode   uint32
+	shared bool // as /tmp is: sticky, root's, for everyone
+	step   int
+	data   []*file // what the run found in it
+}
+
+// A note is about what no line can bring.
+type note struct {
+	about string
+	items []string
+}
+
+// Draft makes the smallest contents file and policy with which the run works again.
+func (r *Record) Draft(w World) (*Draft, error) {
+	if len(r.Steps) == 0 {
+		return nil, errors.New("nothing was executed")
+	}
+	d := &draft{Record: r, World: w, links: map[string]string{}}
+	d.writes()
+	d.programLines()
+	d.sort()
+	for _, s := range d.dirs {
+		d.stateLine(s)
+	}
+	d.plan()
+	for _, fill := range []func(){d.presets, d.packages, d.directories, d.paths, d.ways} {
+		fill()
+		d.plan()
+	}
+	for _, f := range d.missing() {
+		d.note("not found by the builder", quoted(f.path)+" ("+d.who(f.step())+")")
+	}
+	policy, err := d.policy()
+	if err != nil {
+		return nil, err
+	}
+	return &Draft{d.contents(), policy, d.data()}, nil
+}
+
+func (d *draft) note(about, item string) {
+	at := slices.IndexFunc(d.notes, func(n note) bool { return n.about == about })
+	if at < 0 {
+		at = len(d.notes)
+		d.notes = append(d.notes, note{about: about})
+	}
+	if !slices.Contains(d.notes[at].items, item) {
+		d.notes[at].items = append(d.notes[at].items, item)
+	}
+}
+
+// name is a step in words.
+func (d *draft) name(step int) string {
+	argv := d.Steps[step-1].Argv
+	name := "?"
+	if len(argv) > 0 && argv[0] != "" {
+		name = word(path.Base(argv[0]))
+	}
+	return fmt.Sprintf("step %d (%s)", step, name)
+}
+
+// who is the comment on a file.
+func (d *draft) who(step int, did deed) string { return d.name(step) + " " + verbs[did] + " it" }
+
+// writes finds the directories that have to be state: those in which the run made,
+// changed or removed something.
+func (d *draft) writes() {
+	at := maps.Clone(d.changed)
+	for _, f := range d.files {
+		if step := f.did[wrote]; step != 0 && (f.isRegular() || f.isLink()) && at[path.Dir(f.path)] == 0 {
+			at[path.Dir(f.path)] = step
+		}
+	}
+	// A repository is its user's: git works in no other's.
+	for _, f := range d.files {
+		if work, _, ok := strings.Cut(f.path, "/.git/"); ok && f.stat.Uid == d.User.UID && at[work] == 0 {
+			step, _ := f.step()
+			at[work] = step
+		}
+	}
+	for _, dir := range slices.Sorted(maps.Keys(at)) {
+		if outside(dir) {
+			continue
+		}
+		s := &state{path: dir, step: at[dir]}
+		st := stat(dir)
+		if st == nil {
+			continue
+		}
+		// What is made beneath the working directory is made by work there.
+		if own := stat(d.Dir); beneath(dir, d.Dir) && own != nil && own.Uid == d.User.UID {
+			s.path, st = d.Dir, own
+		}
+		s.shared = st.Mode&unix.S_ISVTX != 0 && st.Mode&0o002 != 0
+		s.mode = st.Mode & 0o777
+		if !slices.ContainsFunc(d.dirs, func(have *state) bool { return beneath(s.path, have.path) }) {
+			d.dirs = append(d.dirs, s)
+		}
+	}
+}
+
+// stat is of a file itself, nil where there is none.
+func stat(name string) *unix.Stat_t {
+	var st unix.Stat_t
+	if unix.Lstat(name, &st) != nil {
+		return nil
+	}
+	return &st
+}
+
+func isRegular(mode uint32) bool { return mode&unix.S_IFMT == unix.S_IFREG }
+
+func beneath(name, dir string) bool {
+	return name == dir || strings.HasPrefix(name, strings.TrimSuffix(dir, "/")+"/")
+}
+
+// outside is what no tree has: the kernel's file systems, and devices.
+func outside(name string) bool {
+	return beneath(name, "/proc") || beneath(name, "/sys") || beneath(name, "/dev") && !beneath(name, "/dev/shm")
+}
+
+// state is the state directory that a path is in, nil: none.
+func (d *draft) state(name string) *state {
+	for _, s := range d.dirs {
+		if beneath(name, s.path) {
+			return s
+		}
+	}
+	return nil
+}
+
+// programLines asks for each program by the name that it was executed by.
+func (d *draft) programLines() {
+	seen := map[string]bool{}
+	for _, p := range d.programs {
+		if len(p.files) == 0 {
+			continue
+		}
+		name, real := p.name, p.files[0].Path
+		if clean, err := d.Host.Files.Real(name); err != nil || clean != real {
+			name = real
+		}
+		if seen[name] || d.state(real) != nil || d.ours(real) {
+			continue
+		}
+		seen[name] = true
+		if f := d.files[real]; f != nil && f.stat.Mode&0o005 != 0o005 {
+			d.note("programs that only their owner may execute; chmod a+rx them, and learn again", quoted(name)+" ("+d.name(p.step)+")")
+			continue
+		}
+		if s := d.setid(p.files); s != "" {
+			d.note("set-id programs, which have no such rights under learn, nor in a jail", quoted(s)+" ("+d.name(p.step)+")")
+		}
+		d.lines = append(d.lines, line{
+			"programs: " + literal(name), d.name(p.step),
+			func(s *contents.Spec, at contents.At) {
+				s.Programs = append(s.Programs, contents.Path{At: at, Path: name})
+			},
+		})
+	}
+}
+
+// setid is the file among them that would have given its caller other rights.
+func (d *draft) setid(files []ptrace.File) string {
+	for _, f := range files {
+		if f.Stat.Mode&unix.S_ISUID != 0 && f.Stat.Uid != d.User.UID || f.Stat.Mode&(unix.S_ISGID|0o010) == unix.S_ISGID|0o010 {
+			return f.Path
+		}
+		if n, err := unix.Lgetxattr(f.Path, "security.capability", nil); err == nil && n > 0 {
+			return f.Path
+		}
+	}
+	return ""
+}
+
+// Files that are not copied: what a build writes itself, what no jail may have, and the
+// loader's cache. Without the cache the loader looks into the usual directories; where
+// that is not enough the builder brings the cache along.
+var (
+	accounts = []string{"/etc/passwd", "/etc/group"}
+	unwanted = []string{"/etc/shadow", "/etc/gshadow", "/etc/ld.so.cache"}
+)
+
+const kernels = "of the kernel's file systems, which a build does not make"
+
+// sort decides what becomes of each file that was used.
+func (d *draft) sort() {
+	hosts := d.hosts()
+	for _, name := range slices.Sorted(maps.Keys(d.kernel)) {
+		d.note(kernels, quoted(name)+" ("+d.name(d.kernel[name])+" uses it)")
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.files)) {
+		f := d.files[name]
+		step, did := f.step()
+		item := quoted(name) + " (" + d.who(step, did) + ")"
+		s := d.state(name)
+		switch {
+		case name == "/":
+		case s != nil:
+			if name != s.path {
+				s.data = append(s.data, f)
+			}
+		case beneath(name, "/dev") && !beneath(name, "/dev/shm"):
+			d.device(f, item)
+		case outside(name):
+			d.note(kernels, item)
+		case slices.Contains(accounts, name):
+			d.account(name, step)
+		case slices.Contains(unwanted, name) || !hosts && nameService(name):
+		case f.isRegular() && f.stat.Mode&0o004 == 0:
+			d.note("files that only their owner may read: give the jail a copy, in a state directory", item)
+		case f.isRegular() || f.isDir() || f.isLink():
+			d.want = append(d.want, f)
+		default:
+			d.note("neither files nor directories", item)
+		}
+	}
+	if !hosts {
+		d.withoutNames()
+	}
+	d.findLinks()
+}
+
+// device asks for one of those that a jail can have.
+func (d *draft) device(f *file, item string) {
+	name := strings.TrimPrefix(f.path, "/dev/")
+	_, known := contents.DeviceNames[name]
+	switch {
+	case f.isDir() || f.isLink():
+	case known:
+		step, did := f.step()
+		d.lines = append(d.lines, line{
+			"devices: " + literal(name), d.who(step, did),
+			func(s *contents.Spec, at contents.At) {
+				s.Devices = append(s.Devices, contents.Name{At: at, Name: name})
+			},
+		})
+	default:
+		d.note("devices that no jail has; a terminal is inherited", item)
+	}
+}
+
+// account asks for the accounts that programs look up: of a file's owner, that is root
+// in a jail, and of who runs there.
+func (d *draft) account(name string, step int) {
+	if slices.ContainsFunc(d.lines, func(l line) bool { return strings.HasPrefix(l.text, "users:") }) {
+		return
+	}
+	for _, user := range []string{"root", cmp.Or(d.User.Name, fmt.Sprint(d.User.UID))} {
+		if user != "root" && d.User.Name == "" {
+			continue
+		}
+		d.lines = append(d.lines, line{
+			"users: " + literal(user), d.name(step) + " reads " + name,
+			func(s *contents.Spec, at contents.At) { s.Users = append(s.Users, contents.Name{At: at, Name: user}) },
+		})
+	}
+}
+
+// hosts reports whether the run looked up names of hosts; then it has to have the
+// name service as the host has it. Of accounts alone the library's own defaults will do.
+func (d *draft) hosts() bool {
+	for _, name := range []string{"/etc/hosts", "/etc/resolv.conf"} {
+		if f := d.files[name]; f != nil && f.did[read] != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+func nameService(name string) bool {
+	return name == "/etc/nsswitch.conf" || strings.HasPrefix(path.Base(name), "libnss_")
+}
+
+// withoutNames leaves out what was loaded for the name service alone.
+func (d *draft) withoutNames() {
+	elf := elfdeps.New(d.Host.Files)
+	only := map[string]bool{}
+	for name := range d.files {
+		if !nameService(name) || name == "/etc/nsswitch.conf" {
+			continue
+		}
+		if o, err := elf.Resolve(name); err == nil {
+			for _, l := range o.Libraries {
+				if real, err := d.Host.Files.Real(l.Path); err == nil {
+					only[real] = true
+				}
+			}
+		}
+	}
+	// What a program needs as well comes with it.
+	d.want = slices.DeleteFunc(d.want, func(f *file) bool { return only[f.path] })
+}
+
+// findLinks walks each path that a program wrote, for the links on the way.
+func (d *draft) findLinks() {
+	for name := range d.Record.names {
+		d.Host.Files.Walk(name, func(at string, info host.Info) {
+			if !info.IsSymlink() || outside(at) || d.state(at) != nil || d.ours(at) {
+				return
+			}
+			if target, err := d.Host.Files.Readlink(at); err == nil {
+				d.links[at] = target
+			}
+		})
+	}
+	for _, f := range d.want {
+		if target, err := d.Host.Files.Readlink(f.path); err == nil && f.isLink() {
+			d.links[f.path] = target
+		}
+	}
+}
+
+// stateLine asks for a state directory.
+func (d *draft) stateLine(s *state) {
+	dir := contents.Directory{Path: s.path, Mode: s.mode, State: true, Owner: cmp.Or(d.User.Name, fmt.Sprint(d.User.UID))}
+	text := "directories { path: " + literal(s.path)
+	if s.shared {
+		dir.Owner, dir.Mode = "", 0o1777
+	} else {
+		text += " owner: " + literal(dir.Owner)
+	}
+	if dir.Mode != 0o755 {
+		text += fmt.Sprintf(" mode: 0%o", dir.Mode)
+	}
+	d.lines = append(d.lines, line{
+		text + " state: true }", d.name(s.step) + " writes in it",
+		func(s *contents.Spec, at contents.At) {
+			dir.At = at
+			s.Directories = append(s.Directories, dir)
+		},
+	})
+}
+
+// plan finds out what the lines make, as the builder does. A line that it cannot do
+// anything with becomes a note.
+func (d *draft) plan() {
+	for {
+		spec := &contents.Spec{Keep: 1}
+		for i, l := range d.lines {
+			l.add(spec, contents.At{Line: i + 1})
+		}
+		plan, err := jailtree.Make(spec, d.Host)
+		if problems := (jailtree.Problems{}); errors.As(err, &problems) {
+			bad := problems[0]
+			d.note("lines that the builder cannot do", d.lines[bad.At.Line-1].text+": "+quoted(bad.What))
+			d.lines = slices.Delete(d.lines, bad.At.Line-1, bad.At.Line)
+			continue
+		}
+		d.tree = map[string]*jailtree.Entry{}
+		if err != nil {
+			d.note("the builder", quoted(err.Error()))
+			return
+		}
+		for i := range plan.Entries {
+			d.tree[string(plan.Entries[i].Path)] = &plan.Entries[i]
+		}
+		return
+	}
+}
+
+// has reports whether the tree has what a program found.
+func (d *draft) has(f *file) bool {
+	e := d.tree[f.path]
+	switch {
+	case e == nil:
+		return false
+	case f.isDir():
+		return e.Kind == jailpb.Entry_DIRECTORY
+	case f.isLink():
+		return e.Kind == jailpb.Entry_SYMLINK
+	}
+	return e.Kind == jailpb.Entry_REGULAR
+}
+
+// missing is what is not in the tree.
+func (d *draft) missing() (left []*file) {
+	for _, f := range d.want {
+		if !d.has(f) {
+			left = append(left, f)
+		}
+	}
+	return left
+}
+
+// missingFiles are those of missing that are files.
+func (d *draft) missingFiles() []*file {
+	return slices.DeleteFunc(d.missing(), func(f *file) bool { return !f.isRegular() })
+}
+
+// wanted are the presets to try: of what no program names.
+var wanted = []string{"dns", "tls", "locale", "terminal"}
+
+// presets asks for those of which two lines or more are needed.
+func (d *draft) presets() {
+	for _, name := range wanted {
+		spec := d.Preset(name)
+		if spec == nil {
+			continue
+		}
+		uses := 0
+		for _, p := range slices.Concat(spec.Paths, spec.OptionalPaths) {
+			if slices.ContainsFunc(d.missing(), func(f *file) bool { return !f.isDir() && d.covers(p.Path, f.path) }) {
+				uses++
+			}
+		}
+		if uses < 2 {
+			continue
+		}
+		d.lines = append([]line{{
+			"include: " + literal(name), fmt.Sprintf("%d of what it brings were used", uses),
+			func(s *contents.Spec, at contents.At) { merge(s, spec, at) },
+		}}, d.lines...)
+		d.plan()
+	}
+}
+
+// covers reports whether a pattern, or the path that it is, means a path without links.
+func (d *draft) covers(pattern, name string) bool {
+	if matches(pattern, name) != "" {
+		return true
+	}
+	real, err := d.Host.Files.Real(pattern)
+	return err == nil && beneath(name, real)
+}
+
+// merge adds what a preset asks for, as if a line did.
+func merge(s, preset *contents.Spec, at contents.At) {
+	paths := func(all []contents.Path) (moved []contents.Path) {
+		for _, p := range all {
+			moved = append(moved, contents.Path{At: at, Path: p.Path})
+		}
+		return moved
+	}
+	s.Programs = append(s.Programs, paths(preset.Programs)...)
+	s.Paths = append(s.Paths, paths(preset.Paths)...)
+	s.OptionalPaths = append(s.OptionalPaths, paths(preset.OptionalPaths)...)
+	for _, n := range preset.Devices {
+		s.Devices = append(s.Devices, contents.Name{At: at, Name: n.Name})
+	}
+}
+
+func (d *draft) pathLine(pattern, comment string) {
+	d.lines = append(d.lines, line{
+		"paths: " + literal(pattern), comment,
+		func(s *contents.Spec, at contents.At) {
+			s.Paths = append(s.Paths, contents.Path{At: at, Path: pattern})
+		},
+	})
+}

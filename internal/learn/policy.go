@@ -1,0 +1,283 @@
+package learn
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"jailctl/internal/confine"
+	"jailctl/internal/seccomp"
+	"jailctl/internal/trace"
+	"jailctl/proto/jailpb"
+)
+
+// passedOn are the variables that change what programs print, and nothing else.
+var passedOn = []string{"LANG", "LANGUAGE", "LC_*", "TERM", "TZ"}
+
+const defaultPath = "/usr/local/bin:/usr/bin:/bin"
+
+// policy is the text of the policy.
+func (d *draft) policy() ([]byte, error) {
+	program := d.programs[0].name
+	if !writable(program) {
+		return nil, fmt.Errorf("a policy cannot name %q: it is not printable", program)
+	}
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("description: %s", literal(path.Base(program)+", as learned"))
+	line("root: %s", literal("/srv/jails/"+d.Jail))
+	line("")
+	line("# The first rule that matches caller and command decides; no rule matches: denied.")
+	line("rules {")
+	user := d.User.Name
+	if user == "" {
+		user = fmt.Sprint(d.User.UID)
+	}
+	line("  users: %s", literal(user))
+	line("  commands { path: %s }  # %s, with any arguments", literal(program), d.name(1))
+	line("  run_as { caller: true }  # better a user of its own, who then owns the state")
+	line("}")
+	d.environment(line)
+	if d.usesDir && d.Dir != "/" && writable(d.Dir) && (d.tree[d.Dir] != nil || d.state(d.Dir) != nil) {
+		line("working_directory: %s", literal(d.Dir))
+	}
+	if d.Umask != 0o022 {
+		line("umask: 0%03o", d.Umask)
+	}
+	line("")
+	m, notes := d.confinement()
+	b.WriteString(trace.Block(m, notes))
+	if len(d.refused) > 0 {
+		line("\n# No jail permits these, and the run made them. Most programs do without:")
+		for _, r := range d.refused {
+			line("#   %s: %s (%s)", r.call, r.why, d.name(r.step))
+		}
+	}
+	if len(d.unixUsed) > 0 {
+		line("\n# Unix sockets that the run connected or bound; one of a process outside is in the jail")
+		line("# only if it is made there:")
+		for _, name := range d.unixUsed {
+			line("#   %s", quoted(name))
+		}
+	}
+	if d.blind > 0 {
+		line("\n# %d calls of programs that %s may not read could not be looked into.", d.blind, word(user))
+	}
+	text := b.String()
+	return []byte("# proto-file: proto/policy.proto\n# proto-message: Jail\n#\n" +
+		d.head("It permits what the run needed, and nothing else.", text) + text), nil
+}
+
+// writable reports whether a policy can have a path.
+func writable(name string) bool {
+	return utf8.ValidString(name) && !strings.ContainsFunc(name, unicode.IsControl)
+}
+
+func (d *draft) environment(line func(string, ...any)) {
+	has := func(pattern string) bool {
+		prefix, star := strings.CutSuffix(pattern, "*")
+		return slices.ContainsFunc(d.Env, func(v string) bool {
+			return star && strings.HasPrefix(v, prefix) || strings.HasPrefix(v, prefix+"=")
+		})
+	}
+	var lines []string
+	for _, name := range passedOn {
+		if has(name) {
+			lines = append(lines, "  keep: "+literal(name))
+		}
+	}
+	var others []string
+	for _, v := range d.Env {
+		name, value, _ := strings.Cut(v, "=")
+		switch {
+		case !utf8.ValidString(value):
+		case name == "PATH":
+			if value := d.useful(value); value != d.useful(defaultPath) {
+				lines = append(lines, "  set { name: \"PATH\" value: "+literal(value)+" }")
+			}
+		case name == "HOME" && value != d.User.Home:
+			lines = append(lines, "  set { name: \"HOME\" value: "+literal(value)+" }")
+		case slices.Contains([]string{"HOME", "USER", "LOGNAME", "SHELL", "PWD", "OLDPWD", "SHLVL", "_"}, name):
+		case slices.ContainsFunc(passedOn, func(p string) bool { ok, _ := path.Match(p, name); return ok }):
+		default:
+			others = append(others, name)
+		}
+	}
+	if len(others) > 0 {
+		slices.Sort(others)
+		for i := range others {
+			others[i] = word(others[i])
+		}
+		line("# The run had these too, which the command in the jail does not get:")
+		for len(others) > 0 {
+			n := min(len(others), 6)
+			line("#   %s", strings.Join(others[:n], " "))
+			others = others[n:]
+		}
+	}
+	if len(lines) > 0 {
+		line("environment {\n%s\n}", strings.Join(lines, "\n"))
+	}
+}
+
+// useful are the directories of a PATH that there are in the jail.
+func (d *draft) useful(value string) string {
+	var dirs []string
+	for dir := range strings.SplitSeq(value, ":") {
+		real, err := d.Host.Files.Real(dir)
+		if path.IsAbs(dir) && err == nil && !slices.Contains(dirs, dir) && (d.tree[real] != nil || d.state(real) != nil) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return strings.Join(dirs, ":")
+}
+
+// confinement is the smallest one, and what to say of its lines.
+func (d *draft) confinement() (*jailpb.Confine, map[string]string) {
+	m, notes := &jailpb.Confine{}, map[string]string{}
+	needs := maps.Clone(d.needs)
+	if len(d.unixUsed) > 0 {
+		maps.Copy(needs, d.unix)
+	}
+	var all [][][]string
+	for _, key := range slices.Sorted(maps.Keys(needs)) {
+		all = append(all, needs[key].alternatives)
+	}
+	words := seccomp.Least(all)
+	promises := strings.Join(words, " ")
+	m.Promises = &promises
+	m.LocalSockets = slices.Contains(words, "unix")
+	m.Network = slices.Contains(words, "inet") || slices.Contains(words, "dns")
+	notes["promises"] = d.promised(words, needs)
+	if m.Network && d.inet != nil {
+		notes["network"] = d.name(d.inet.step) + ": " + d.inet.call
+	}
+	if m.LocalSockets && len(d.unixUsed) > 0 {
+		notes["local_sockets"] = quoted(d.unixUsed[0])
+	}
+	if m.Network && !d.datagram && len(d.connect)+len(d.bind) > 0 {
+		m.NetworkPorts = &jailpb.NetworkPorts{Connect: slices.Sorted(maps.Keys(d.connect)), Bind: slices.Sorted(maps.Keys(d.bind))}
+		for _, step := range d.connect {
+			notes["network_ports"] = d.name(step) + " connects"
+		}
+		for _, step := range d.bind {
+			notes["network_ports"] = d.name(step) + " binds"
+		}
+	}
+	for _, u := range d.unveils(notes) {
+		m.Unveil = append(m.Unveil, &jailpb.Unveil{Path: u.Path, Access: u.Access})
+	}
+	return m, notes
+}
+
+// promised says of each word which step needed it, by the first call that nothing but
+// the word permits, or that it permits.
+func (d *draft) promised(words []string, needs map[string]*need) string {
+	var lines []string
+	for _, w := range words {
+		var first *need
+		alone := false
+		for _, key := range slices.Sorted(maps.Keys(needs)) {
+			n := needs[key]
+			permits, others := false, false
+			for _, combination := range n.alternatives {
+				promised := !slices.ContainsFunc(combination, func(c string) bool { return !slices.Contains(words, c) })
+				with := slices.Contains(combination, w)
+				permits, others = permits || promised && with, others || promised && !with
+			}
+			if permits && (first == nil || !others && !alone || others != alone && n.step < first.step) {
+				first, alone = n, !others
+			}
+		}
+		if first != nil {
+			lines = append(lines, fmt.Sprintf("%s: %s: %s", w, d.name(first.step), first.call))
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// unveils are the paths that the run needed: state directories as a whole, and others
+// by the rule that more than many with the same letters beneath a directory are one for
+// the directory, if it is not one such as /usr.
+func (d *draft) unveils(notes map[string]string) []confine.Path {
+	letters, steps := map[string]string{}, map[string]int{}
+	add := func(at, access string, step int) {
+		if letters[at] == "" || step < steps[at] {
+			steps[at] = step
+		}
+		letters[at] = trace.Letters(letters[at], access)
+	}
+	for at, r := range d.rights {
+		access, _ := confine.Letters(r.landlock)
+		// Without what was compiled, python reads the module itself.
+		if dir, _, ok := strings.Cut(at, "/__pycache__"); ok {
+			at = dir
+		}
+		if s := d.state(at); s != nil {
+			at = s.path
+		} else if d.tree[at] == nil {
+			continue
+		}
+		for !writable(at) {
+			at = path.Dir(at)
+		}
+		add(at, access, r.step)
+	}
+	// Who moves a file may not gain rights by it.
+	for range d.likes {
+		for _, pair := range d.likes {
+			at, like := pair[0], pair[1]
+			for _, p := range []*string{&at, &like} {
+				if s := d.state(*p); s != nil {
+					*p = s.path
+				}
+			}
+			if letters[at] != "" && letters[like] != "" {
+				add(at, letters[like], steps[at])
+			}
+		}
+	}
+	for _, access := range []string{"r", "rx"} {
+		merge := map[string]int{}
+		for at, have := range letters {
+			if have != access {
+				continue
+			}
+			for dir := path.Dir(at); strings.Count(dir, "/") > 1; dir = path.Dir(dir) {
+				merge[dir]++
+			}
+		}
+		dirs := slices.Sorted(maps.Keys(merge))
+		slices.SortStableFunc(dirs, func(a, b string) int { return strings.Count(b, "/") - strings.Count(a, "/") })
+		for _, dir := range dirs {
+			var inside []string
+			for at, have := range letters {
+				if have == access && at != dir && beneath(at, dir) {
+					inside = append(inside, at)
+				}
+			}
+			if len(inside) <= many {
+				continue
+			}
+			slices.SortFunc(inside, func(a, b string) int { return steps[a] - steps[b] })
+			step := steps[inside[0]]
+			for _, at := range inside {
+				delete(letters, at)
+			}
+			add(dir, access, step)
+		}
+	}
+	var all []confine.Path
+	for _, at := range slices.Sorted(maps.Keys(letters)) {
+		all = trace.With(all, confine.Path{Path: at, Access: letters[at]})
+	}
+	all = trace.Fewest(all, 0)
+	for _, u := range all {
+		notes[u.Path] = d.name(steps[u.Path])
+	}
+	return all
+}

@@ -1,0 +1,177 @@
+package learn
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// What programs wrote, or somebody called a file, goes into comments and literals. It
+// must never end one and begin a line of its own.
+
+// literal is a string or bytes of protobuf text format.
+func literal(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for i := 0; i < len(s); {
+		r, size := utf8.DecodeRuneInString(s[i:])
+		switch {
+		case r == '"' || r == '\\':
+			b.WriteString(`\` + s[i:i+1])
+		case r == '\n':
+			b.WriteString(`\n`)
+		case r != utf8.RuneError && unicode.IsPrint(r):
+			b.WriteString(s[i : i+size])
+		default:
+			for _, c := range []byte(s[i : i+size]) {
+				fmt.Fprintf(&b, `\%03o`, c)
+			}
+		}
+		i += size
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+// escaped is a path that as a pattern means itself.
+func escaped(name string) string {
+	if !strings.ContainsAny(name, `*?[\`) {
+		return name
+	}
+	return strings.NewReplacer(`*`, `\*`, `?`, `\?`, `[`, `\[`, `\`, `\\`).Replace(name)
+}
+
+func quoted(s string) string { return strconv.Quote(s) }
+
+// word is a word of a command line, for people.
+func word(s string) string {
+	plain := func(r rune) bool { return !unicode.IsPrint(r) || strings.ContainsRune(" \"'\\$`*?[]{}()<>|&;#!~", r) }
+	if s == "" || !utf8.ValidString(s) || strings.ContainsFunc(s, plain) {
+		return strconv.Quote(s)
+	}
+	return s
+}
+
+// commandLine is argv for people, cut where it becomes too long.
+func commandLine(argv []string) string {
+	const most = 160
+	words := make([]string, len(argv))
+	for i := range argv {
+		words[i] = word(argv[i])
+	}
+	s := []rune(strings.Join(words, " "))
+	if len(s) > most {
+		return string(s[:most]) + " ..."
+	}
+	return string(s)
+}
+
+// shell is a word that a shell takes for s, whatever is in it.
+func shell(s string) string {
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return !strings.ContainsRune("/._-+,:@%=", r) && (r > 'z' || !unicode.IsLetter(r) && !unicode.IsDigit(r))
+	}) {
+		return s
+	}
+	if utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	}
+	var b strings.Builder
+	b.WriteString("$'")
+	for _, c := range []byte(s) {
+		if c > ' ' && c < 0x7f && c != '\'' && c != '\\' {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, `\%03o`, c)
+		}
+	}
+	return b.String() + "'"
+}
+
+// head says what was run, and which steps it had of those that the text names.
+func (d *draft) head(about, text string) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Learned from one run of a command by %s in %s; root is to read it before it counts.\n", word(d.User.Name), word(d.Dir))
+	fmt.Fprintf(&b, "# %s\n#\n", about)
+	for i, s := range d.Steps {
+		label := d.name(i + 1)
+		if i > 0 && !strings.Contains(text, label) {
+			continue
+		}
+		fmt.Fprintf(&b, "# step %d: %s", i+1, commandLine(s.Argv))
+		if s.By > 0 {
+			fmt.Fprintf(&b, "  (of step %d)", s.By)
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+// order is that of the fields in contents.proto.
+var order = []string{"include", "programs", "packages", "paths", "users", "devices", "directories", "symlinks", "exclude"}
+
+// contents is the text of the contents file.
+func (d *draft) contents() []byte {
+	field := func(l line) int {
+		name := l.text[:strings.IndexAny(l.text, ": ")]
+		return slices.Index(order, name)
+	}
+	lines := slices.Clone(d.lines)
+	slices.SortStableFunc(lines, func(a, b line) int { return field(a) - field(b) })
+	var b strings.Builder
+	for _, l := range lines {
+		b.WriteString(l.text + "  # " + l.comment + "\n")
+	}
+	if data := d.data(); len(data) > 0 {
+		fmt.Fprintf(&b, "\n# State directories begin empty. %s can put there what the run found, after the build:\n", word(d.User.Name))
+		for _, command := range data {
+			b.WriteString("#   " + command + "\n")
+		}
+	}
+	for _, n := range d.notes {
+		const most = 12
+		b.WriteString("\n# Not in the jail, " + n.about + ":\n")
+		for i, item := range n.items {
+			if i == most {
+				fmt.Fprintf(&b, "#   and %d more\n", len(n.items)-most)
+				break
+			}
+			b.WriteString("#   " + item + "\n")
+		}
+	}
+	text := b.String()
+	return []byte("# proto-file: proto/contents.proto\n# proto-message: Contents\n#\n" +
+		d.head("Another run may need more: learn that too, or add it.", text) +
+		"description: " + literal("for "+path.Base(d.programs[0].name)) + "\n\n" + text)
+}
+
+// data are the commands that put what the run found in state directories into those
+// of the jail.
+func (d *draft) data() (commands []string) {
+	root := "/srv/jails/" + d.Jail
+	for _, s := range d.dirs {
+		if len(s.data) == 0 {
+			continue
+		}
+		if !s.shared {
+			commands = append(commands, "cp -a "+shell(s.path+"/.")+" "+shell(root+s.path+"/"))
+			continue
+		}
+		var tops []string
+		for _, f := range s.data {
+			rest := strings.TrimPrefix(f.path, s.path+"/")
+			top, _, _ := strings.Cut(rest, "/")
+			if !slices.Contains(tops, top) {
+				tops = append(tops, top)
+			}
+		}
+		for _, top := range tops {
+			commands = append(commands, "cp -a "+shell(s.path+"/"+top)+" "+shell(root+s.path+"/"))
+		}
+	}
+	return commands
+}
