@@ -142,12 +142,7 @@ func (p *program) learn(o learnOptions, argv []string) error {
 		return cannot("", "learn from %q: %w", argv[0], err)
 	}
 	p.howItEnded(ended)
-	files := hostfiles.New("/")
-	draft, err := record.Draft(learn.World{
-		Jail: jail, User: user, Env: env, Umask: umask(),
-		Host:   jailtree.Host{Files: files, Packages: packages.Open(files), Names: p.names},
-		Preset: preset,
-	})
+	draft, err := record.Draft(p.world(jail, user, env))
 	if err != nil {
 		return cannot("", "learn from %q: %w", argv[0], err)
 	}
@@ -270,6 +265,16 @@ func (p *program) howItEnded(ended syscall.WaitStatus) {
 		p.say("what it would have done afterwards was not learned", "the command was ended by signal %d, %v", int(ended.Signal()), ended.Signal())
 	case ended.ExitStatus() != 0:
 		p.say("", "the command ended with status %d", ended.ExitStatus())
+	}
+}
+
+// world is what was learned from, as the builder sees it.
+func (p *program) world(jail string, user source.User, env []string) learn.World {
+	files := hostfiles.New("/")
+	return learn.World{
+		Jail: jail, User: user, Env: env, Umask: umask(),
+		Host:   jailtree.Host{Files: files, Packages: packages.Open(files), Names: p.names},
+		Preset: preset,
 	}
 }
 

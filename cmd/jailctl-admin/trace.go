@@ -53,26 +53,40 @@ func (p *program) trace(line *runline.Line) error {
 		event(what)
 		return &trouble{status, err, ""}
 	}
+	ended, err := p.traced(line, event, func(*trace.Trace) {})
+	switch {
+	case err != nil:
+		return cannot(err)
+	case ended.Signaled():
+		event(map[string]any{"event": "signaled", "signal": int(ended.Signal())})
+		die(ended.Signal())
+	}
+	event(map[string]any{"event": "exited", "code": ended.ExitStatus()})
+	return told(ended.ExitStatus())
+}
+
+// traced runs a command and tells what was denied.
+func (p *program) traced(line *runline.Line, event func(map[string]any), prepare func(*trace.Trace)) (syscall.WaitStatus, error) {
 	question := line.Cmd.Request
 	question.Verb = ipc.Explain
 	explained, reason, err := p.decideByHelper(question)
 	switch {
 	case err != nil:
-		return cannot(errors.Unwrap(err))
+		return 0, errors.Unwrap(err)
 	case reason != "":
-		return cannot(&client.Refused{Outcome: ipc.Refused, Text: reason})
+		return 0, &client.Refused{Outcome: ipc.Refused, Text: reason}
 	case !p.root && (int(explained.Uid) != os.Getuid() || int(explained.Gid) != os.Getgid()):
-		return cannot(trace.ErrOthers)
+		return 0, trace.ErrOthers
 	}
 	t, err := trace.New(explained)
 	if err != nil {
-		return cannot(err)
+		return 0, err
 	}
 	t.Out, t.JSON = p.err, line.JSON
 	if line.TraceFile != "" {
 		f, err := os.Create(line.TraceFile)
 		if err != nil {
-			return cannot(err)
+			return 0, err
 		}
 		defer f.Close()
 		t.Out = f
@@ -86,19 +100,12 @@ func (p *program) trace(line *runline.Line) error {
 		}
 	}
 	t.Started = func() { event(map[string]any{"event": "started", "pid": line.Cmd.Pid()}) }
+	prepare(t)
 	ended, err := t.Run(line.Cmd)
 	if refused := new(client.Refused); err == nil || errors.As(err, &refused) && refused.Outcome == ipc.ExecFailed {
 		t.Summarize(err == nil && ended.Exited() && ended.ExitStatus() == 0)
 	}
-	switch {
-	case err != nil:
-		return cannot(err)
-	case ended.Signaled():
-		event(map[string]any{"event": "signaled", "signal": int(ended.Signal())})
-		die(ended.Signal())
-	}
-	event(map[string]any{"event": "exited", "code": ended.ExitStatus()})
-	return told(ended.ExitStatus())
+	return ended, err
 }
 
 // expire ends the command when its time is over: asked first, then killed.

@@ -89,19 +89,36 @@ func (r *Record) Draft(w World) (*Draft, error) {
 	for _, s := range d.dirs {
 		d.stateLine(s)
 	}
+	d.fill()
+	policy, err := d.policy()
+	if err != nil {
+		return nil, err
+	}
+	return &Draft{d.contents(), policy, d.data()}, nil
+}
+
+// fill adds lines until everything is there.
+func (d *draft) fill() {
 	d.plan()
 	for _, fill := range []func(){d.presets, d.packages, d.directories, d.paths, d.ways} {
 		fill()
 		d.plan()
 	}
 	for _, f := range d.missing() {
-		d.note("not found by the builder", quoted(f.path)+" ("+d.who(f.step())+")")
+		d.note("though the run found it", quoted(f.path)+" ("+d.who(f.step())+")")
 	}
-	policy, err := d.policy()
-	if err != nil {
-		return nil, err
+	for _, f := range d.want {
+		if f.did[listed] != 0 && !d.complete(f.path) {
+			d.note("all that the directory has on the host, but what was used of it", quoted(f.path)+" ("+d.name(f.did[listed])+" lists it)")
+		}
 	}
-	return &Draft{d.contents(), policy, d.data()}, nil
+}
+
+// complete reports whether a directory of the tree has every name that it has on the
+// host.
+func (d *draft) complete(dir string) bool {
+	names, err := d.Host.Files.List(dir)
+	return err != nil || !slices.ContainsFunc(names, func(name string) bool { return d.tree[path.Join(dir, name)] == nil })
 }
 
 func (d *draft) note(about, item string) {
@@ -283,6 +300,12 @@ func (d *draft) sort() {
 	}
 	if !hosts {
 		d.withoutNames()
+	}
+	// Where the command begins has to be there, also in an empty state directory.
+	if s := d.state(d.Dir); s != nil && d.usesDir && d.Dir != s.path && len(s.data) == 0 {
+		if st := stat(d.Dir); st != nil {
+			s.data = append(s.data, &file{path: d.Dir, stat: *st})
+		}
 	}
 	d.findLinks()
 }

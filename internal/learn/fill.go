@@ -1,6 +1,7 @@
 package learn
 
 import (
+	"cmp"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -21,6 +22,8 @@ import (
 //     same program finds what it wants; files of directories that were used up do not
 //     count, since these are asked for by themselves;
 //   - a directory of which all was used, but one file alone;
+//   - a directory with no file of a package in it, if more than four times many of
+//     these and of single files are beneath it: something that was installed by hand;
 //   - what python has compiled, which no package owns, and without which it would
 //     compile at each start;
 //   - a directory of which more than many files were used, and a quarter;
@@ -133,7 +136,7 @@ func count(dir string, most int) (n int) {
 
 // directories asks for those directories as a whole that the rules are for.
 func (d *draft) directories() {
-	for _, dir := range d.usedUp(d.left()) {
+	for _, dir := range d.installations(d.usedUp(d.left())) {
 		d.whole(escaped(dir))
 	}
 	compiled := map[string][]string{} // by the directory above the modules'
@@ -156,6 +159,49 @@ func (d *draft) directories() {
 			d.whole(escaped(dir))
 		}
 	}
+}
+
+// installations puts directories that are nobody's but theirs in the place of what would be too
+// many lines beneath them.
+func (d *draft) installations(dirs []string) []string {
+	units := slices.Clone(dirs)
+	for _, f := range d.left() {
+		if !slices.ContainsFunc(dirs, func(dir string) bool { return beneath(f.path, dir) }) {
+			units = append(units, f.path)
+		}
+	}
+	above := slices.Collect(maps.Keys(counted(d.left())))
+	slices.SortFunc(above, func(a, b string) int {
+		return cmp.Or(strings.Count(b, "/")-strings.Count(a, "/"), strings.Compare(a, b))
+	})
+	for _, dir := range above {
+		inside := func(name string) bool { return beneath(name, dir) }
+		n := 0
+		for _, u := range units {
+			if inside(u) {
+				n++
+			}
+		}
+		if n <= 4*many || d.own(dir) || d.shared(dir) || path.Base(dir) == "__pycache__" {
+			continue
+		}
+		units = append(slices.DeleteFunc(units, inside), dir)
+		dirs = append(slices.DeleteFunc(dirs, inside), dir)
+	}
+	return dirs
+}
+
+// shared reports whether a directory is for the files of many: one such as /usr/share,
+// or one in which a package has a file.
+func (d *draft) shared(dir string) bool {
+	if above := path.Dir(dir); above == "/usr" || above == "/var" {
+		return true
+	}
+	names, _ := d.Host.Files.List(dir)
+	return slices.ContainsFunc(names, func(name string) bool {
+		_, owned := d.Host.Packages.Owner(path.Join(dir, name))
+		return owned
+	})
 }
 
 // whole asks for directories with all that is in them, by a pattern.

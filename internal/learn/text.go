@@ -116,6 +116,14 @@ var order = []string{"include", "programs", "packages", "paths", "users", "devic
 
 // contents is the text of the contents file.
 func (d *draft) contents() []byte {
+	text := d.body()
+	return []byte("# proto-file: proto/contents.proto\n# proto-message: Contents\n#\n" +
+		d.head("Another run may need more: learn that too, or add it.", text) +
+		"description: " + literal("for "+path.Base(d.programs[0].name)) + "\n\n" + text)
+}
+
+// body is the lines, and what they cannot bring.
+func (d *draft) body() string {
 	field := func(l line) int {
 		name := l.text[:strings.IndexAny(l.text, ": ")]
 		return slices.Index(order, name)
@@ -143,10 +151,7 @@ func (d *draft) contents() []byte {
 			b.WriteString("#   " + item + "\n")
 		}
 	}
-	text := b.String()
-	return []byte("# proto-file: proto/contents.proto\n# proto-message: Contents\n#\n" +
-		d.head("Another run may need more: learn that too, or add it.", text) +
-		"description: " + literal("for "+path.Base(d.programs[0].name)) + "\n\n" + text)
+	return b.String()
 }
 
 // data are the commands that put what the run found in state directories into those

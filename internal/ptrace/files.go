@@ -123,14 +123,16 @@ func (r Root) Programs(name string) (all []File) {
 			return all
 		}
 		all = append(all, f)
-		if name = r.interpreter(name); name == "" {
+		if name = r.Interpreter(name); name == "" {
 			return all
 		}
 	}
 	return all
 }
 
-func (r Root) interpreter(name string) string {
+// Interpreter is what the kernel loads a program by: of a script the interpreter, of
+// a dynamically linked program the loader. Empty: nothing.
+func (r Root) Interpreter(name string) string {
 	fd, err := r.open(name, true)
 	if err != nil {
 		return ""

@@ -33,6 +33,9 @@ type Trace struct {
 	Started func()
 	Stopped func()
 	Seen    func(unix.Signal)
+	// Absent, where it is not nil, is called with each path that a call of a thread did
+	// not find: what is not in the jail.
+	Absent func(tid int, call, path string)
 
 	x       *explainer
 	explain *jailpb.Explanation
@@ -124,14 +127,45 @@ func (t *Trace) run(cmd *client.Cmd) (syscall.WaitStatus, error) {
 
 // left is a call that was made.
 func (t *Trace) left(tid int, c seccomp.Call, _ int64, errno unix.Errno) {
-	if errno == 0 {
+	switch {
+	case errno == 0:
 		return
+	case errno == unix.ENOENT && t.Absent != nil:
+		t.absent(tid, c)
 	}
 	switch v := t.x.judge.Ask(c); {
 	case v == nil:
 		t.note(tid, t.x.failed(tid, c, errno))
 	case !v.Kill && v.Errno == errno:
 		t.note(tid, t.x.filtered(tid, c))
+	}
+}
+
+// absent tells of what a call did not find. An execve may have found the program and
+// not its interpreter.
+func (t *Trace) absent(tid int, c seccomp.Call) {
+	k, err := ptrace.Look(tid, c, t.x.judge.Name(c))
+	defer k.Root.Close()
+	if err != nil {
+		return
+	}
+	for _, name := range k.Paths {
+		for {
+			f, err := k.Root.Find(name, k.Follows())
+			if err != nil && err != unix.ENOENT {
+				break
+			}
+			if !f.Exists {
+				t.Absent(tid, k.Name, name)
+				break
+			}
+			if k.Name != "execve" && k.Name != "execveat" {
+				break
+			}
+			if name = k.Root.Interpreter(name); name == "" {
+				break
+			}
+		}
 	}
 }
 
