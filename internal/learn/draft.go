@@ -105,7 +105,7 @@ func (d *draft) fill() {
 		d.plan()
 	}
 	for _, f := range d.missing() {
-		d.note("though the run found it", quoted(f.path)+" ("+d.who(f.step())+")")
+		d.note("though the run found it", quoted(f.path)+" ("+d.what(f.step())+")")
 	}
 	for _, f := range d.want {
 		if f.did[listed] != 0 && !d.complete(f.path) {
@@ -132,6 +132,9 @@ func (d *draft) note(about, item string) {
 	}
 }
 
+// who ran the command, by name or number.
+func (d *draft) who() string { return cmp.Or(d.User.Name, fmt.Sprint(d.User.UID)) }
+
 // name is a step in words.
 func (d *draft) name(step int) string {
 	argv := d.Steps[step-1].Argv
@@ -142,8 +145,8 @@ func (d *draft) name(step int) string {
 	return fmt.Sprintf("step %d (%s)", step, name)
 }
 
-// who is the comment on a file.
-func (d *draft) who(step int, did deed) string { return d.name(step) + " " + verbs[did] + " it" }
+// what is the comment on a file.
+func (d *draft) what(step int, did deed) string { return d.name(step) + " " + verbs[did] + " it" }
 
 // writes finds the directories that have to be state: those in which the run made,
 // changed or removed something.
@@ -275,7 +278,7 @@ func (d *draft) sort() {
 	for _, name := range slices.Sorted(maps.Keys(d.files)) {
 		f := d.files[name]
 		step, did := f.step()
-		item := quoted(name) + " (" + d.who(step, did) + ")"
+		item := quoted(name) + " (" + d.what(step, did) + ")"
 		s := d.state(name)
 		switch {
 		case name == "/":
@@ -319,7 +322,7 @@ func (d *draft) device(f *file, item string) {
 	case known:
 		step, did := f.step()
 		d.lines = append(d.lines, line{
-			"devices: " + literal(name), d.who(step, did),
+			"devices: " + literal(name), d.what(step, did),
 			func(s *contents.Spec, at contents.At) {
 				s.Devices = append(s.Devices, contents.Name{At: at, Name: name})
 			},
@@ -335,10 +338,11 @@ func (d *draft) account(name string, step int) {
 	if slices.ContainsFunc(d.lines, func(l line) bool { return strings.HasPrefix(l.text, "users:") }) {
 		return
 	}
-	for _, user := range []string{"root", cmp.Or(d.User.Name, fmt.Sprint(d.User.UID))} {
-		if user != "root" && d.User.Name == "" {
-			continue
-		}
+	users := []string{"root"}
+	if d.User.Name != "" {
+		users = append(users, d.User.Name)
+	}
+	for _, user := range users {
 		d.lines = append(d.lines, line{
 			"users: " + literal(user), d.name(step) + " reads " + name,
 			func(s *contents.Spec, at contents.At) { s.Users = append(s.Users, contents.Name{At: at, Name: user}) },
@@ -383,7 +387,15 @@ func (d *draft) withoutNames() {
 
 // findLinks walks each path that a program wrote, for the links on the way.
 func (d *draft) findLinks() {
+	wanted := map[string]bool{}
+	for _, f := range d.want {
+		wanted[f.path] = true
+	}
 	for name := range d.Record.names {
+		// What came of a path may be left out, and so are the links.
+		if real, err := d.Host.Files.Real(name); err == nil && d.files[real] != nil && !wanted[real] {
+			continue
+		}
 		d.Host.Files.Walk(name, func(at string, info host.Info) {
 			if !info.IsSymlink() || outside(at) || d.state(at) != nil || d.ours(at) {
 				return
@@ -402,7 +414,7 @@ func (d *draft) findLinks() {
 
 // stateLine asks for a state directory.
 func (d *draft) stateLine(s *state) {
-	dir := contents.Directory{Path: s.path, Mode: s.mode, State: true, Owner: cmp.Or(d.User.Name, fmt.Sprint(d.User.UID))}
+	dir := contents.Directory{Path: s.path, Mode: s.mode, State: true, Owner: d.who()}
 	text := "directories { path: " + literal(s.path)
 	if s.shared {
 		dir.Owner, dir.Mode = "", 0o1777

@@ -258,9 +258,9 @@ func (d *draft) paths() {
 		if name == "" || d.state(name) != nil {
 			name = f.path
 		}
-		comment := d.who(f.step())
+		comment := d.what(f.step())
 		if f.stat.Uid == d.User.UID {
-			comment += "; it is " + word(d.User.Name) + "'s"
+			comment += "; it is " + word(d.who()) + "'s"
 		}
 		d.pathLine(escaped(name), comment)
 	}
@@ -286,7 +286,7 @@ func (d *draft) ways() {
 	for _, f := range d.missing() {
 		if f.isDir() {
 			dirs = append(dirs, f.path)
-			steps[f.path] = d.who(f.step())
+			steps[f.path] = d.what(f.step())
 		}
 	}
 	if d.usesDir && d.Dir != "/" && d.tree[d.Dir] == nil && d.state(d.Dir) == nil && !outside(d.Dir) && steps[d.Dir] == "" {

@@ -33,11 +33,7 @@ func (d *draft) policy() ([]byte, error) {
 	line("")
 	line("# The first rule that matches caller and command decides; no rule matches: denied.")
 	line("rules {")
-	user := d.User.Name
-	if user == "" {
-		user = fmt.Sprint(d.User.UID)
-	}
-	line("  users: %s", literal(user))
+	line("  users: %s", literal(d.who()))
 	line("  commands { path: %s }  # %s, with any arguments", literal(program), d.name(1))
 	line("  run_as { caller: true }  # better a user of its own, who then owns the state")
 	line("}")
@@ -65,7 +61,7 @@ func (d *draft) policy() ([]byte, error) {
 		}
 	}
 	if d.blind > 0 {
-		line("\n# %d calls of programs that %s may not read could not be looked into.", d.blind, word(user))
+		line("\n# %d calls of programs that %s may not read could not be looked into.", d.blind, word(d.who()))
 	}
 	text := b.String()
 	return []byte("# proto-file: proto/policy.proto\n# proto-message: Jail\n#\n" +
@@ -128,8 +124,7 @@ func (d *draft) environment(line func(string, ...any)) {
 func (d *draft) useful(value string) string {
 	var dirs []string
 	for dir := range strings.SplitSeq(value, ":") {
-		real, err := d.Host.Files.Real(dir)
-		if path.IsAbs(dir) && err == nil && !slices.Contains(dirs, dir) && (d.tree[real] != nil || d.state(real) != nil) {
+		if path.IsAbs(dir) && !slices.Contains(dirs, dir) && (d.tree[path.Clean(dir)] != nil || d.state(dir) != nil) {
 			dirs = append(dirs, dir)
 		}
 	}

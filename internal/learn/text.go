@@ -95,7 +95,7 @@ func shell(s string) string {
 // head says what was run, and which steps it had of those that the text names.
 func (d *draft) head(about, text string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# Learned from one run of a command by %s in %s; root is to read it before it counts.\n", word(d.User.Name), word(d.Dir))
+	fmt.Fprintf(&b, "# Learned from one run of a command by %s in %s; root is to read it before it counts.\n", word(d.who()), word(d.Dir))
 	fmt.Fprintf(&b, "# %s\n#\n", about)
 	for i, s := range d.Steps {
 		label := d.name(i + 1)
@@ -135,7 +135,7 @@ func (d *draft) body() string {
 		b.WriteString(l.text + "  # " + l.comment + "\n")
 	}
 	if data := d.data(); len(data) > 0 {
-		fmt.Fprintf(&b, "\n# State directories begin empty. %s can put there what the run found, after the build:\n", word(d.User.Name))
+		fmt.Fprintf(&b, "\n# State directories begin empty. %s can put there what the run found, after the build:\n", word(d.who()))
 		for _, command := range data {
 			b.WriteString("#   " + command + "\n")
 		}

@@ -37,12 +37,15 @@ type Tracer struct {
 	Stay func() bool
 
 	tasks map[int]*task
+	gone  map[int]bool // those that ended before they were announced
 }
 
 // A task is a traced thread.
 type task struct {
 	call   seccomp.Call
 	inside bool
+	// early: it stopped before the stop of its maker that announces it.
+	early bool
 }
 
 const options = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACEFORK | unix.PTRACE_O_TRACEVFORK | unix.PTRACE_O_TRACECLONE |
@@ -51,6 +54,7 @@ const options = unix.PTRACE_O_TRACESYSGOOD | unix.PTRACE_O_TRACEFORK | unix.PTRA
 // Seize takes hold of the command, which stops before its first instruction. A
 // command that ended meanwhile, killed, is no error.
 func (t *Tracer) Seize() error {
+	t.gone = map[int]bool{}
 	var info unix.Siginfo
 	for {
 		err := unix.Waitid(unix.P_PID, t.PID, &info, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil)
@@ -103,6 +107,9 @@ func (t *Tracer) Follow() (status unix.WaitStatus, err error) {
 			time.Sleep(2 * time.Millisecond)
 			continue
 		case ws.Exited() || ws.Signaled():
+			if at := t.tasks[tid]; at == nil || at.early {
+				t.gone[tid] = true
+			}
 			delete(t.tasks, tid)
 			if tid == t.PID {
 				status, ended = ws, true
@@ -113,7 +120,7 @@ func (t *Tracer) Follow() (status unix.WaitStatus, err error) {
 		}
 		at := t.tasks[tid]
 		if at == nil {
-			at = &task{}
+			at = &task{early: true}
 			t.tasks[tid] = at
 		}
 		sig, event := ws.StopSignal(), int(ws)>>16
@@ -132,9 +139,7 @@ func (t *Tracer) Follow() (status unix.WaitStatus, err error) {
 				t.Executed(tid, former)
 			}
 		case event == unix.PTRACE_EVENT_FORK || event == unix.PTRACE_EVENT_VFORK || event == unix.PTRACE_EVENT_CLONE:
-			if child := message(tid); child != 0 && t.Started != nil {
-				t.Started(tid, child)
-			}
+			t.announce(tid, message(tid))
 		case event == unix.PTRACE_EVENT_STOP && sig != unix.SIGTRAP && !(ours && tid == t.PID):
 			// A group stop: it stays stopped, and is told to us when it ends.
 			ptrace(unix.PTRACE_LISTEN, tid, 0, 0)
@@ -155,6 +160,24 @@ func (t *Tracer) Follow() (status unix.WaitStatus, err error) {
 		if err := ptrace(unix.PTRACE_SYSCALL, tid, 0, uintptr(deliver)); err != nil && err != unix.ESRCH {
 			return 0, fmt.Errorf("cannot go on with process %d: %w", tid, err)
 		}
+	}
+}
+
+// announce is a new thread. It is followed from here on, also where its first stop
+// comes after the end of the command.
+func (t *Tracer) announce(parent, child int) {
+	switch {
+	case child == 0:
+		return
+	case t.gone[child]:
+		delete(t.gone, child)
+		return
+	case t.tasks[child] == nil:
+		t.tasks[child] = &task{}
+	}
+	t.tasks[child].early = false
+	if t.Started != nil {
+		t.Started(parent, child)
 	}
 }
 
