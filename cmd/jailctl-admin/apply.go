@@ -159,6 +159,11 @@ func barred(name, root string, err error) (string, error) {
 	if err == nil {
 		return "", nil
 	}
+	if _, missing := os.Lstat(root); errors.Is(missing, fs.ErrNotExist) {
+		if _, none := os.Lstat(paths.Contents(name)); none == nil {
+			return "jailctl build " + name + " makes it", err
+		}
+	}
 	if !errors.As(err, &fault) || fault.Fix == "" {
 		return "no command runs in the jail until this is mended", err
 	}
