@@ -21,6 +21,7 @@ func (p *planner) accounts() {
 		p.Files.Lstat(f)
 	}
 	users, groups := map[uint32]source.User{}, map[uint32]string{}
+	askers := map[uint32]contents.At{}
 	var at contents.At
 	for _, n := range p.spec.Groups {
 		at = n.At
@@ -44,7 +45,7 @@ func (p *planner) accounts() {
 			p.problem(n.At, "create the account, or leave it out", "there is no user %q: %v", n.Name, err)
 			continue
 		}
-		users[u.UID] = u
+		users[u.UID], askers[u.UID] = u, n.At
 		if _, name, err := p.Names.Group(fmt.Sprint(u.GID)); err == nil && name != "" {
 			groups[u.GID] = name
 		}
@@ -54,7 +55,7 @@ func (p *planner) accounts() {
 		u := users[uid]
 		// ":" and newline would be fields and lines of the writer's choice.
 		if strings.ContainsAny(u.Name+u.Home+u.Shell, ":\n") {
-			p.problem(at, "mend the account", "the account %q has a colon or newline in its home or shell", u.Name)
+			p.problem(askers[uid], "mend the account", "the account %q has a colon or newline in its home or shell", u.Name)
 			continue
 		}
 		fmt.Fprintf(&passwd, "%s:x:%d:%d::%s:%s\n", u.Name, u.UID, u.GID, u.Home, u.Shell)

@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"jailctl/internal/archive"
 	"jailctl/internal/contents"
 	"jailctl/internal/host"
 	"jailctl/internal/paths"
@@ -379,6 +380,8 @@ func (p *Plan) difference(was *jailpb.Entry, e Entry, same func(string) bool) (s
 	switch {
 	case was.Kind != e.Kind, was.State != e.State, !slices.Equal(was.Target, e.Target), was.Major != e.Major, was.Minor != e.Minor:
 		return describe(was) + " -> " + describe(e.Entry), nil
+	case !slices.Equal(was.SameAs, e.SameAs):
+		return fmt.Sprintf("a name of %q", cmp.Or(string(e.SameAs), "itself")), nil
 	case was.Mode != e.Mode:
 		return fmt.Sprintf("mode %04o -> %04o", was.Mode, e.Mode), nil
 	case was.Uid != e.Uid || was.Gid != e.Gid:
@@ -390,16 +393,15 @@ func (p *Plan) difference(was *jailpb.Entry, e Entry, same func(string) bool) (s
 			return "content", nil
 		}
 		return "", nil
-	case e.info.Ino == 0: // the archive's
-		if was.Size != e.Size || !slices.Equal(was.Origin, e.Origin) || !same(p.archived) {
-			return "content", nil
-		}
+	}
+	input := string(e.Origin)
+	if e.member != "" {
+		input = p.archived
+	}
+	if slices.Equal(was.Origin, e.Origin) && same(input) {
 		return "", nil
 	}
-	if slices.Equal(was.Origin, e.Origin) && same(string(e.Origin)) {
-		return "", nil
-	}
-	sum, err := p.sum(string(e.Origin))
+	sum, err := p.sum(e)
 	if err != nil {
 		return "", err
 	}
@@ -409,16 +411,34 @@ func (p *Plan) difference(was *jailpb.Entry, e Entry, same func(string) bool) (s
 	return "", nil
 }
 
-// sum is the SHA-256 of a file of the host.
-func (p *Plan) sum(name string) ([]byte, error) {
-	f, err := p.host.OpenReal(name)
-	if err != nil {
-		return nil, err
+// sum is the SHA-256 of what an entry is a copy of. An archive is read as a whole.
+func (p *Plan) sum(e Entry) ([]byte, error) {
+	hash := func(r io.Reader) ([]byte, error) {
+		h := sha256.New()
+		_, err := io.Copy(h, r)
+		return h.Sum(nil), err
 	}
-	defer f.Close()
-	h := sha256.New()
-	_, err = io.Copy(h, f)
-	return h.Sum(nil), err
+	if e.member == "" {
+		f, err := p.host.OpenReal(string(e.Origin))
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		return hash(f)
+	}
+	if p.sums == nil {
+		p.sums = map[string][]byte{}
+		err := archive.Read(p.archive, func(m archive.Member, content io.Reader) (err error) {
+			if m.Kind == archive.Regular {
+				p.sums[m.Path], err = hash(content)
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return p.sums[e.member], nil
 }
 
 // describe is an entry in a few words.

@@ -7,6 +7,7 @@
 package jailtree
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -57,6 +58,8 @@ type Entry struct {
 	member string
 	// asker is whose line it was.
 	asker contents.At
+	// implied: a directory that is only on the way to what was asked for.
+	implied bool
 }
 
 // Plan is a tree to be.
@@ -73,6 +76,8 @@ type Plan struct {
 	host *host.Host
 	// archive is as it was written, archived the file that changes with it.
 	archive, archived string
+	// sums are the SHA-256 of the files in the archive, once they are asked for.
+	sums map[string][]byte
 }
 
 // Host is what a plan is made from.
@@ -90,13 +95,20 @@ type planner struct {
 	Host
 	elf      *elfdeps.Resolver
 	spec     *contents.Spec
+	exclude  []string
 	tree     map[string]*Entry
 	below    map[string]bool // directories of the host that were taken whole
-	looked   map[string]bool // files whose libraries are there
+	looked   map[seen]bool   // files of which all that they need is there
 	dlopen   map[string][]string
 	archived string // what of the archive changes with it
 	problems Problems
 	notes    []string
+}
+
+// seen is a file that was looked into, as one that was asked for or one that came along.
+type seen struct {
+	name  string
+	named bool
 }
 
 // Make computes the tree that spec asks for. It reads the host and changes nothing.
@@ -104,12 +116,14 @@ type planner struct {
 func Make(spec *contents.Spec, h Host) (*Plan, error) {
 	p := &planner{
 		Host: h, elf: elfdeps.New(h.Files), spec: spec, tree: map[string]*Entry{}, below: map[string]bool{},
-		looked: map[string]bool{}, dlopen: map[string][]string{},
+		looked: map[seen]bool{}, dlopen: map[string][]string{},
 	}
 	p.tree["/"] = &Entry{Entry: &jailpb.Entry{Path: []byte("/"), Kind: jailpb.Entry_DIRECTORY, Mode: 0o755}}
+	p.exclusions()
 	// What is declared goes first where other things follow it, and last where it
 	// takes the place of what was copied.
-	for _, d := range spec.Directories {
+	downwards := slices.SortedStableFunc(slices.Values(spec.Directories), func(a, b contents.Directory) int { return cmp.Compare(a.Path, b.Path) })
+	for _, d := range downwards {
 		p.directory(d)
 	}
 	for _, l := range spec.Symlinks {
@@ -136,7 +150,11 @@ func Make(spec *contents.Spec, h Host) (*Plan, error) {
 		p.device(d)
 	}
 	if len(p.problems) > 0 {
-		return nil, p.problems
+		slices.SortStableFunc(p.problems, func(a, b Problem) int {
+			file := func(p Problem) int { return slices.Index(spec.Sources, p.At.File) }
+			return cmp.Or(cmp.Compare(file(a), file(b)), cmp.Compare(a.At.Line, b.At.Line), cmp.Compare(a.At.Col, b.At.Col))
+		})
+		return nil, slices.Compact(p.problems)
 	}
 	plan := &Plan{Keep: spec.Keep, host: h.Files}
 	if spec.Archive != nil {
@@ -148,6 +166,14 @@ func Make(spec *contents.Spec, h Host) (*Plan, error) {
 
 func (p *planner) problem(at contents.At, fix, format string, args ...any) {
 	p.problems = append(p.problems, Problem{at, fmt.Sprintf(format, args...), fix})
+}
+
+// told is an error with its path in quotes: whose name it is may hold anything.
+func told(err error) string {
+	if at, ok := err.(*fs.PathError); ok {
+		return fmt.Sprintf("%q: %v", at.Path, at.Err)
+	}
+	return err.Error()
 }
 
 func (p *planner) note(format string, args ...any) {
@@ -232,16 +258,19 @@ func (p *planner) way(at contents.At, dir string) (inside, outside string, ok bo
 		}
 		in, out := path.Join(inside, part), path.Join(outside, part)
 		have := p.tree[in]
+		if have == nil && p.state(in) {
+			return "", "", false // its owner's; nothing is put there
+		}
 		info, err := p.Files.Lstat(out)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
-			p.problem(at, "mend that, or leave the path out", "%v", err)
+			p.problem(at, "mend that, or leave the path out", "%v", told(err))
 			return "", "", false
 		}
 		switch {
 		case err == nil && info.IsSymlink() && (have == nil || have.Kind == jailpb.Entry_SYMLINK):
 			target, err := p.Files.Readlink(out)
 			if err != nil {
-				p.problem(at, "mend that, or leave the path out", "%v", err)
+				p.problem(at, "mend that, or leave the path out", "%v", told(err))
 				return "", "", false
 			}
 			if have != nil && string(have.Target) != target {
@@ -268,7 +297,7 @@ func (p *planner) way(at contents.At, dir string) (inside, outside string, ok bo
 			if err == nil {
 				e.Mode, e.Origin = info.Mode&0o777&^forbidden, []byte(out)
 			}
-			p.put(at, in, e)
+			p.put(at, in, e).implied = true
 		}
 		// The tree has something here that the host has not in this form, or they agree.
 		if have = p.tree[in]; have.Kind == jailpb.Entry_SYMLINK {
@@ -285,7 +314,7 @@ func (p *planner) way(at contents.At, dir string) (inside, outside string, ok bo
 		}
 		if err == nil && info.IsSymlink() {
 			if out, err = p.Files.Real(out); err != nil {
-				p.problem(at, "mend the link, or leave the path out", "%v", err)
+				p.problem(at, "mend the link, or leave the path out", "%v", told(err))
 				return "", "", false
 			}
 		}
@@ -296,18 +325,35 @@ func (p *planner) way(at contents.At, dir string) (inside, outside string, ok bo
 // parents makes the directories above a path in the tree that has none.
 func (p *planner) parents(at contents.At, name string) {
 	for dir := path.Dir(name); p.tree[dir] == nil; dir = path.Dir(dir) {
-		p.put(at, dir, &jailpb.Entry{Kind: jailpb.Entry_DIRECTORY, Mode: 0o755})
+		p.put(at, dir, &jailpb.Entry{Kind: jailpb.Entry_DIRECTORY, Mode: 0o755}).implied = true
 	}
 }
 
+// exclusions are what is to be left out as it is written and, where that goes through
+// links of the host, as it is without them: /bin/sh stands for /usr/bin/sh as well.
+func (p *planner) exclusions() {
+	for _, x := range p.spec.Exclude {
+		p.exclude = append(p.exclude, x.Path)
+		dir, rest := path.Split(x.Path)
+		if i := strings.IndexAny(x.Path, meta); i >= 0 {
+			dir, rest = x.Path[:strings.LastIndex(x.Path[:i], "/")+1], x.Path[strings.LastIndex(x.Path[:i], "/")+1:]
+		}
+		if real, err := p.Files.Real(dir); err == nil && path.Join(real, rest) != x.Path {
+			p.exclude = append(p.exclude, escape.Replace(real)+"/"+rest)
+		}
+	}
+}
+
+// meta are the characters that make a path a pattern.
+const meta = `*?[\`
+
+var escape = strings.NewReplacer(`*`, `\*`, `?`, `\?`, `[`, `\[`, `\`, `\\`)
+
 // excluded tells whether a path or a directory above it is to be left out.
 func (p *planner) excluded(name string) bool {
-	for _, x := range p.spec.Exclude {
+	for _, x := range p.exclude {
 		for at := name; at != "/" && at != "."; at = path.Dir(at) {
-			if at == x.Path {
-				return true
-			}
-			if ok, _ := path.Match(x.Path, at); ok {
+			if ok, _ := path.Match(x, at); ok {
 				return true
 			}
 		}
@@ -339,8 +385,7 @@ type how struct {
 // is a link, and with what it needs to run.
 func (p *planner) add(at contents.At, name string, how how) {
 	dir, base := path.Split(name)
-	if name == "/" {
-		p.problem(at, "name what of it the jail needs", "the whole host cannot be a jail")
+	if p.skips(dir, base, how) {
 		return
 	}
 	inside, outside, ok := p.way(at, dir)
@@ -348,35 +393,40 @@ func (p *planner) add(at contents.At, name string, how how) {
 		return
 	}
 	in, out := path.Join(inside, base), path.Join(outside, base)
-	if p.excluded(out) || p.excluded(in) || p.state(in) {
+	if out == "/" {
+		p.problem(at, "name what of it the jail needs", "the whole host cannot be a jail")
+		return
+	}
+	if p.excluded(in) || p.state(in) {
 		return
 	}
 	info, err := p.Files.Lstat(out)
 	if err != nil {
-		if how.named || !errors.Is(err, fs.ErrNotExist) {
-			p.problem(at, "install it, or leave it out", "%v", err)
-		}
+		p.problem(at, "install it, or leave it out", "%v", told(err))
 		return
 	}
 	have := p.tree[in]
+	if p.archives(have) && !info.IsDir() && (how.named || have.Kind != jailpb.Entry_DIRECTORY) {
+		have = nil // an archive is beneath all else
+	}
 	switch {
 	case info.IsSymlink():
 		target, err := p.Files.Readlink(out)
 		if err != nil {
-			p.problem(at, "mend that, or leave it out", "%v", err)
+			p.problem(at, "mend that, or leave it out", "%v", told(err))
 			return
 		}
 		if have == nil {
 			p.put(at, in, &jailpb.Entry{Kind: jailpb.Entry_SYMLINK, Mode: 0o777, Target: []byte(target), Origin: []byte(out)})
 		} else if have.Kind != jailpb.Entry_SYMLINK || string(have.Target) != target {
-			return // declared otherwise, or the archive's
+			return // declared otherwise
 		}
 		p.target(at, out, target, how)
 	case info.IsDir():
 		if have == nil {
 			p.put(at, in, &jailpb.Entry{Kind: jailpb.Entry_DIRECTORY, Mode: info.Mode & 0o777 &^ forbidden, Origin: []byte(out)})
-		} else if have.Kind == jailpb.Entry_SYMLINK {
-			return
+		} else if have.Kind == jailpb.Entry_SYMLINK && !how.named {
+			return // declared otherwise; what is asked for by itself goes where the link leads
 		}
 		if how.whole {
 			p.whole(at, out)
@@ -388,7 +438,7 @@ func (p *planner) add(at contents.At, name string, how how) {
 			}
 			return
 		}
-		if have == nil || string(have.Origin) != out || have.member != "" {
+		if have == nil || string(have.Origin) != out {
 			if e := p.put(at, in, &jailpb.Entry{
 				Kind: jailpb.Entry_REGULAR, Mode: info.Mode & 0o777 &^ forbidden, Size: uint64(info.Size), Origin: []byte(out),
 			}); e != nil {
@@ -396,7 +446,7 @@ func (p *planner) add(at contents.At, name string, how how) {
 			}
 		}
 		p.needs(at, out, how)
-	case how.named:
+	default:
 		fix := "leave it out"
 		if info.Type() == unix.S_IFCHR {
 			fix = "devices: names those that a jail can have"
@@ -405,8 +455,36 @@ func (p *planner) add(at contents.At, name string, how how) {
 	}
 }
 
+// skips tells whether something is to be left out that a host has, or has not, at base in
+// dir, before the way there is made: directories to nothing would be left of it.
+func (p *planner) skips(dir, base string, how how) bool {
+	real, err := p.Files.Real(dir)
+	if err == nil {
+		real = path.Join(real, base)
+		if p.excluded(real) {
+			return true
+		}
+	}
+	if how.named {
+		return false // what is wrong with it is a mistake
+	}
+	if err == nil {
+		var info host.Info
+		if info, err = p.Files.Lstat(real); err == nil {
+			return !info.IsRegular() && !info.IsDir() && !info.IsSymlink()
+		}
+	}
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR)
+}
+
+// archives tells whether an entry is the archive's.
+func (p *planner) archives(e *Entry) bool {
+	return e != nil && p.spec.Archive != nil && e.asker == p.spec.Archive.At
+}
+
 // target adds what a link on the host stands for: a file always, since a link that
-// leads nowhere serves nobody, a directory only where the link was asked for.
+// leads nowhere serves nobody, a directory only where the link was asked for. What
+// cannot be copied is a mistake then.
 func (p *planner) target(at contents.At, link, target string, how how) {
 	if !strings.HasPrefix(target, "/") {
 		target = path.Dir(link) + "/" + target // not cleaned: ".." is after the links
@@ -414,12 +492,12 @@ func (p *planner) target(at contents.At, link, target string, how how) {
 	real, err := p.Files.Real(target)
 	if err != nil {
 		if how.named {
-			p.problem(at, "mend the link, or leave it out", "the link %q leads nowhere: %v", link, err)
+			p.problem(at, "mend the link, or leave it out", "the link %q leads nowhere: %s", link, told(err))
 		}
 		return
 	}
 	info, err := p.Files.Lstat(real)
-	if err == nil && (info.IsRegular() || info.IsDir() && how.named) {
+	if err == nil && (info.IsRegular() || how.named) {
 		p.add(at, target, how)
 	}
 }
@@ -432,7 +510,7 @@ func (p *planner) whole(at contents.At, dir string) {
 	p.below[dir] = true
 	names, err := p.Files.List(dir)
 	if err != nil {
-		p.problem(at, "mend that, or exclude it", "%v", err)
+		p.problem(at, "mend that, or exclude it", "%v", told(err))
 		return
 	}
 	for _, name := range names {
@@ -443,13 +521,13 @@ func (p *planner) whole(at contents.At, dir string) {
 // needs adds what a file needs to run: interpreter and libraries of an ELF file, the
 // interpreter of a script that was named.
 func (p *planner) needs(at contents.At, name string, how how) {
-	if p.looked[name] && !how.named {
+	if p.looked[seen{name, how.named}] {
 		return
 	}
-	p.looked[name] = true
+	p.looked[seen{name, how.named}] = true
 	switch head, err := p.head(name); {
 	case err != nil:
-		p.problem(at, "mend that, or exclude it", "%v", err)
+		p.problem(at, "mend that, or exclude it", "%v", told(err))
 	case strings.HasPrefix(head, "\x7fELF"):
 		p.libraries(at, name, how)
 	case strings.HasPrefix(head, "#!") && how.named:
@@ -481,25 +559,76 @@ func (p *planner) interpreter(at contents.At, script, head string) {
 		p.problem(at, "mend its first line", "the script %q has no interpreter", script)
 		return
 	}
-	p.add(at, path.Clean(words[0]), how{named: true})
+	if !p.executable(words[0]) {
+		p.problem(at, "install it, or leave the script out", "the script %q needs %q, which is no program on the host", script, words[0])
+		return
+	}
+	p.add(at, words[0], how{named: true})
 	if path.Base(words[0]) != "env" {
 		return
 	}
-	// env(1) looks the next word up; its options and assignments stand before it.
-	for _, w := range words[1:] {
-		if strings.HasPrefix(w, "-") || strings.Contains(w, "=") {
-			continue
-		}
-		p.program(contents.Path{At: at, Path: w})
+	name := sought(words[1:])
+	found, ok := p.find(name)
+	switch {
+	case name == "":
+		p.problem(at, "mend its first line", "the script %q has no interpreter", script)
+		return
+	case !ok:
+		p.problem(at, "install it, or leave the script out", "the script %q has env(1) look up %q, which is no program in %s", script, name, strings.Join(searched, ", "))
 		return
 	}
+	p.add(at, found, how{named: true})
+}
+
+// sought is the program that env(1) would look up for the words of a script's first
+// line: what follows its options and assignments.
+func sought(words []string) string {
+	for len(words) > 0 {
+		w := words[0]
+		words = words[1:]
+		if text, ok := strings.CutPrefix(w, "--split-string="); ok {
+			w = "-S" + text
+		}
+		switch {
+		case strings.HasPrefix(w, "-S") && len(w) > 2:
+			words = append([]string{w[2:]}, words...)
+		case w == "-u" || w == "-C" || w == "--unset" || w == "--chdir":
+			words = words[min(1, len(words)):]
+		case !strings.HasPrefix(w, "-") && !strings.Contains(w, "="):
+			return w
+		}
+	}
+	return ""
+}
+
+// executable tells whether a path of the host is a program, or a link to one.
+func (p *planner) executable(name string) bool {
+	real, err := p.Files.Real(name)
+	if err != nil {
+		return false
+	}
+	info, err := p.Files.Lstat(real)
+	return err == nil && info.IsRegular() && info.Mode&0o111 != 0
+}
+
+// find looks a program up, by its path or by its name.
+func (p *planner) find(name string) (string, bool) {
+	if strings.HasPrefix(name, "/") {
+		return name, p.executable(name)
+	}
+	for _, dir := range searched {
+		if at := path.Join(dir, name); p.executable(at) {
+			return at, true
+		}
+	}
+	return "", false
 }
 
 func (p *planner) libraries(at contents.At, name string, asked how) {
 	o, err := p.elf.Resolve(name)
 	if err != nil {
 		if asked.named && !errors.Is(err, elfdeps.ErrNotELF) {
-			p.problem(at, "mend the file, or leave it out", "%v", err)
+			p.problem(at, "mend the file, or leave it out", "%v", told(err))
 		}
 		return
 	}
@@ -555,31 +684,23 @@ var searched = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/
 
 func (p *planner) program(name contents.Path) {
 	if strings.HasPrefix(name.Path, "/") {
-		if real, err := p.Files.Real(name.Path); err == nil {
-			if info, err := p.Files.Lstat(real); err == nil && (!info.IsRegular() || info.Mode&0o111 == 0) {
-				p.problem(name.At, "name it under paths: if it is not one", "%q is not a program", name.Path)
-				return
-			}
+		if _, err := p.Files.Real(name.Path); err == nil && !p.executable(name.Path) {
+			p.problem(name.At, "name it under paths: if it is not one", "%q is not a program", name.Path)
+			return
 		}
 		p.add(name.At, name.Path, how{named: true})
 		return
 	}
-	for _, dir := range searched {
-		real, err := p.Files.Real(path.Join(dir, name.Path))
-		if err != nil {
-			continue
-		}
-		if info, err := p.Files.Lstat(real); err == nil && info.IsRegular() && info.Mode&0o111 != 0 {
-			p.add(name.At, path.Join(dir, name.Path), how{named: true})
-			return
-		}
+	if found, ok := p.find(name.Path); ok {
+		p.add(name.At, found, how{named: true})
+		return
 	}
 	p.problem(name.At, "install it, or write its whole path", "there is no program %q in %s", name.Path, strings.Join(searched, ", "))
 }
 
 // paths adds a path, or all that a pattern matches.
 func (p *planner) paths(name contents.Path, needed bool) {
-	if !strings.ContainsAny(name.Path, `*?[\`) {
+	if !strings.ContainsAny(name.Path, meta) {
 		if _, err := p.Files.Real(name.Path); err != nil && !needed {
 			return
 		}
@@ -588,6 +709,9 @@ func (p *planner) paths(name contents.Path, needed bool) {
 	}
 	found := p.glob("/", strings.Split(strings.TrimPrefix(name.Path, "/"), "/"))
 	for _, f := range found {
+		if _, err := p.Files.Real(f); err != nil && !needed {
+			continue
+		}
 		p.add(name.At, f, how{whole: true, named: true})
 	}
 	if len(found) == 0 && needed {
@@ -601,7 +725,7 @@ func (p *planner) glob(dir string, pattern []string) (found []string) {
 	if len(pattern) == 0 {
 		return []string{dir}
 	}
-	if !strings.ContainsAny(pattern[0], `*?[\`) {
+	if !strings.ContainsAny(pattern[0], meta) {
 		at := path.Join(dir, pattern[0])
 		if _, err := p.Files.Lstat(at); err != nil {
 			return nil
@@ -630,14 +754,14 @@ func (p *planner) installed() {
 	for _, want := range p.spec.Packages {
 		_, err := p.Packages.Installed(want.Name)
 		if err != nil {
-			p.problem(want.At, "install it, or leave it out", "%v", err)
+			p.problem(want.At, "mend that, or leave the package out", "%v", told(err))
 			continue
 		}
 		names := []string{want.Name}
 		if want.WithDependencies {
 			closure, err := p.Packages.Closure(want.Name)
 			if err != nil {
-				p.problem(want.At, "mend the package database", "%v", err)
+				p.problem(want.At, "mend that, or leave the package out", "%v", told(err))
 				continue
 			}
 			for _, c := range closure {
@@ -649,7 +773,7 @@ func (p *planner) installed() {
 		for _, name := range names {
 			files, err := p.Packages.Files(name)
 			if err != nil {
-				p.problem(want.At, "mend the package database", "%v", err)
+				p.problem(want.At, "mend that, or leave the package out", "%v", told(err))
 				continue
 			}
 			for _, f := range files {
@@ -742,48 +866,54 @@ func (p *planner) unpack(a contents.Path) {
 	}
 	p.archived = real
 	if err != nil {
-		p.problem(a.At, "write the path of a tar file or an image layout", "%v", err)
+		p.problem(a.At, "write the path of a tar file or an image layout", "%v", told(err))
 		return
 	}
 	other := 0
+	regular := map[string]archive.Member{} // also those that the tree does not have
 	err = archive.Read(a.Path, func(m archive.Member, _ io.Reader) error {
+		if m.Kind == archive.Regular {
+			regular[m.Path] = m
+		}
 		dir, base := path.Split(m.Path)
 		in := path.Join(p.real(path.Clean(dir)), base)
-		if in == "/" || p.excluded(m.Path) || p.state(in) {
+		if in == "/" || p.excluded(m.Path) || p.excluded(in) || p.state(in) {
 			return nil
 		}
-		p.parents(a.At, in)
-		if have := p.tree[in]; have != nil && have.AskedBy != a.At.String() {
-			return nil // the contents file says otherwise
-		}
-		e := &jailpb.Entry{Mode: m.Mode & 0o777 &^ forbidden, Origin: []byte(m.Path)}
-		switch m.Kind {
-		case archive.Directory:
-			e.Kind = jailpb.Entry_DIRECTORY
-		case archive.Regular:
-			e.Kind, e.Size = jailpb.Entry_REGULAR, uint64(m.Size)
-		case archive.Symlink:
-			e.Kind, e.Mode, e.Target = jailpb.Entry_SYMLINK, 0o777, []byte(m.Target)
-		case archive.HardLink:
-			first := p.tree[p.real(m.Target)]
-			if first == nil || first.Kind != jailpb.Entry_REGULAR {
-				return fmt.Errorf("%q is another name of %q, which is not there", m.Path, m.Target)
-			}
-			e.Kind, e.Mode, e.Size, e.SameAs = jailpb.Entry_REGULAR, first.Mode, first.Size, first.Path
-			if len(first.SameAs) > 0 {
-				e.SameAs = first.SameAs
-			}
-		default:
+		if m.Kind == archive.Other {
 			other++
 			return nil
 		}
+		p.parents(a.At, in)
+		if have := p.tree[in]; have != nil && !p.archives(have) {
+			switch {
+			case have.implied && m.Kind == archive.Symlink:
+				p.problem(have.asker, "name the path that it leads to", "%q is a link to %q in the archive, and something beneath it is asked for", in, m.Target)
+				return nil
+			case !have.implied || m.Kind != archive.Directory:
+				return nil // the contents file says otherwise
+			}
+		}
+		content := m
+		if m.Kind == archive.HardLink {
+			content = regular[m.Target]
+		}
+		e := &jailpb.Entry{Mode: content.Mode & 0o777 &^ forbidden, Origin: []byte(a.Path + ":" + m.Path)}
+		switch m.Kind {
+		case archive.Directory:
+			e.Kind = jailpb.Entry_DIRECTORY
+		case archive.Regular, archive.HardLink:
+			e.Kind, e.Size = jailpb.Entry_REGULAR, uint64(content.Size)
+		case archive.Symlink:
+			e.Kind, e.Mode, e.Target = jailpb.Entry_SYMLINK, 0o777, []byte(m.Target)
+		}
 		if added := p.put(a.At, in, e); added != nil && e.Kind == jailpb.Entry_REGULAR {
-			added.member = m.Path
+			added.member = content.Path
 		}
 		return nil
 	})
 	if err != nil {
-		p.problem(a.At, "write the path of a tar file or an image layout", "%v", err)
+		p.problem(a.At, "mend that, or name another archive", "%v", told(err))
 	}
 	if other > 0 {
 		p.note("%d devices, FIFOs or the like in %q are left out; devices: names those that a jail can have", other, a.Path)
@@ -797,21 +927,25 @@ func (p *planner) finish(plan *Plan) {
 	}
 	slices.SortFunc(plan.Entries, func(a, b Entry) int { return strings.Compare(string(a.Path), string(b.Path)) })
 
-	type inode struct{ dev, ino uint64 }
-	first := map[inode][]byte{}
+	// What two names have in common: a file of the host or a member of the archive.
+	type source struct {
+		dev, ino uint64
+		member   string
+	}
+	first := map[source][]byte{}
 	number := map[packages.Package]uint32{}
 	present := map[string]bool{}
 	for _, e := range plan.Entries {
 		present[path.Base(string(e.Path))] = true
-		if e.info.Links > 1 {
-			at := inode{e.info.Dev, e.info.Ino}
+		if e.info.Links > 1 || e.member != "" {
+			at := source{e.info.Dev, e.info.Ino, e.member}
 			if first[at] == nil {
 				first[at] = e.Path
 			} else {
 				e.SameAs = first[at]
 			}
 		}
-		if len(e.Origin) == 0 || e.member != "" || e.Kind == jailpb.Entry_DIRECTORY {
+		if len(e.Origin) == 0 || p.archives(&e) || e.Kind == jailpb.Entry_DIRECTORY {
 			continue
 		}
 		if owner, ok := p.Packages.Owner(string(e.Origin)); ok {

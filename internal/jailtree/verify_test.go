@@ -54,8 +54,8 @@ func (b *bench) clean(t *testing.T) {
 	}
 }
 
-// told is findings as "kind path", ascending.
-func told(found []Finding) []string {
+// findings are lines as "kind path", ascending.
+func findings(found []Finding) []string {
 	lines := []string{}
 	for _, f := range found {
 		lines = append(lines, f.Kind+" "+string(f.Path))
@@ -255,7 +255,7 @@ func TestFindings(t *testing.T) {
 		t.Run(strings.ReplaceAll(test.name, " ", "-"), func(t *testing.T) {
 			do(t, test.tamper(b.root))
 			found := b.verify(t)
-			if got := told(found); !slices.Equal(got, test.want) {
+			if got := findings(found); !slices.Equal(got, test.want) {
 				t.Errorf("found %q, want %q", got, test.want)
 			}
 			for _, f := range found {
@@ -364,12 +364,12 @@ func TestFindingsInState(t *testing.T) {
 		"attribute /tmp/able", "device " + below + "/null", "device /var/data/sda", "mount /var/data/mount",
 		"set-id /tmp/group", "set-id " + below + "/x", "type " + below + "/d",
 	}
-	if got := told(b.verify(t)); !slices.Equal(got, want) {
+	if got := findings(b.verify(t)); !slices.Equal(got, want) {
 		t.Errorf("found %q, want %q", got, want)
 	}
 	// The state directory itself is as the contents file says.
 	do(t, unix.Unmount(data+"/mount", 0), unix.Chmod(b.root+"/tmp", 0o777), os.Chown(data, 2, 1))
-	got := told(b.verify(t))
+	got := findings(b.verify(t))
 	for _, line := range []string{"mode /tmp", "owner /var/data"} {
 		if !slices.Contains(got, line) {
 			t.Errorf("found %q, want %q", got, line)
@@ -396,7 +396,7 @@ func TestFindingsMounts(t *testing.T) {
 		"extra /extra", "extra /file", "mount /extra", "mount /file",
 		"mount /usr/lib", "mount /usr/share/data/a", "mount /var/data",
 	}
-	if got := told(b.verify(t)); !slices.Equal(got, want) {
+	if got := findings(b.verify(t)); !slices.Equal(got, want) {
 		t.Errorf("found %q, want %q", got, want)
 	}
 	s := b.open(t)

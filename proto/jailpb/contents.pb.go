@@ -650,7 +650,7 @@ type Entry struct {
 	State bool `protobuf:"varint,11,opt,name=state,proto3" json:"state,omitempty"`
 	// Another name of the same file, in the tree: an earlier one.
 	SameAs []byte `protobuf:"bytes,12,opt,name=same_as,json=sameAs,proto3" json:"same_as,omitempty"`
-	// Where it comes from: a path on the host, or a member of the archive.
+	// Where it comes from: a path on the host, or "ARCHIVE:MEMBER".
 	Origin []byte `protobuf:"bytes,13,opt,name=origin,proto3" json:"origin,omitempty"`
 	// The package that the origin belongs to: its place in packages, from 1.
 	Package uint32 `protobuf:"varint,14,opt,name=package,proto3" json:"package,omitempty"`
