@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -40,6 +42,23 @@ type Change struct {
 	// From and To are the packages that it came and comes from.
 	From *jailpb.Origin `json:"from,omitempty"`
 	To   *jailpb.Origin `json:"to,omitempty"`
+}
+
+// MarshalJSON has the path as Text does.
+func (c Change) MarshalJSON() ([]byte, error) {
+	type change Change
+	c.Path = Text(c.Path)
+	return json.Marshal(change(c))
+}
+
+// Text is a path as JSON has it, which can hold text only: one that is not UTF-8 is
+// quoted as Go quotes it, in quotes of its own. No other path begins with a quote: they
+// all begin with "/".
+func Text(name string) string {
+	if utf8.ValidString(name) {
+		return name
+	}
+	return strconv.Quote(name)
 }
 
 // Report is what a build did.

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -32,6 +33,13 @@ type Finding struct {
 	// Origin and Package are where the content came from.
 	Origin  string `json:"origin,omitempty"`
 	Package string `json:"package,omitempty"`
+}
+
+// MarshalJSON has the paths as Text does.
+func (f Finding) MarshalJSON() ([]byte, error) {
+	type finding Finding
+	f.Path, f.Origin = Text(f.Path), Text(f.Origin)
+	return json.Marshal(finding(f))
 }
 
 // Verify compares the tree in use with its manifest, reading every file of it. It
