@@ -58,9 +58,9 @@ type limits struct {
 	blob    int64 // bytes in an index, a manifest or a configuration
 }
 
-// A member takes some 300 bytes of memory, and its names. Docker makes at most 127
+// A member takes up to 1 KiB of memory with its share of garbage. Docker makes at most 127
 // layers, and registries take manifests of 4 MiB.
-var atMost = limits{bytes: 64 << 30, members: 4_000_000, names: 512 << 20, layers: 1000, blob: 4 << 20}
+var atMost = limits{bytes: 64 << 30, members: 2_000_000, names: 512 << 20, layers: 1000, blob: 4 << 20}
 
 // fault is an error in our own words, to which nothing need be added.
 type fault string
@@ -208,7 +208,7 @@ func (a *archive) open(file, image string) error {
 	return nil
 }
 
-var errKind = fault("is neither a regular file nor a directory with an OCI image layout")
+const errKind = fault("is neither a regular file nor a directory with an OCI image layout")
 
 // section is all of a regular file.
 func section(f *os.File) (*io.SectionReader, error) {

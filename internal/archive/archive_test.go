@@ -248,8 +248,6 @@ func inArchive(all []result) []string {
 // TestRealTar packs a directory with tar and the compressors, under a name that tells
 // nothing, and reads it.
 func TestRealTar(t *testing.T) {
-	// Not t.TempDir, which os.RemoveAll cannot remove for ordinary users: a directory
-	// in it has no write permission.
 	root := t.TempDir()
 	long := strings.Repeat("long name ", 20)
 	must := func(err error) {
@@ -309,6 +307,15 @@ func TestRealTar(t *testing.T) {
 			})
 		}
 	}
+	// Where the last member ends is compared with where the file does.
+	t.Run("a sparse file comes last", func(t *testing.T) {
+		for _, args := range [][]string{{"--format=gnu"}, {"--sparse-version=0.0"}, {"--sparse-version=0.1"}, {"--sparse-version=1.0"}} {
+			all, err := readAll(put(t, run(t, nil, "tar", append(args, "--sparse", "-C", root, "-cf", "-", "empty", "sparse")...)), atMost)
+			if err != nil || len(all) != 2 || all[1].Size != 1<<20+4096 {
+				t.Errorf("%q: %v", args, err)
+			}
+		}
+	})
 	t.Run("two compressed files one after the other", func(t *testing.T) {
 		packed := run(t, nil, "tar", "-C", root, "-cf", "-", ".")
 		for compressor, args := range compressors {

@@ -148,11 +148,11 @@ func TestLimits(t *testing.T) {
 		want string
 	}{
 		"members":           {pack(t, many(10)...), small, ""},
-		"a member more":     {pack(t, many(11)...), small, "4 million"},
-		"the same again":    {pack(t, append(many(10), regular("a", ""))...), small, "4 million"},
+		"a member more":     {pack(t, many(11)...), small, "2 million"},
+		"the same again":    {pack(t, append(many(10), regular("a", ""))...), small, "2 million"},
 		"directories":       {pack(t, deep), small, ""},
-		"a directory more":  {pack(t, deep, regular("b", "")), small, "4 million"},
-		"implied ones":      {pack(t, regular("1/2/3/4/5/6/7/8/9/10/11", "")), small, "4 million"},
+		"a directory more":  {pack(t, deep, regular("b", "")), small, "2 million"},
+		"implied ones":      {pack(t, regular("1/2/3/4/5/6/7/8/9/10/11", "")), small, "2 million"},
 		"names":             {pack(t, symlink(strings.Repeat("n", 50), strings.Repeat("n", 50))), small, ""},
 		"a byte more":       {pack(t, symlink(strings.Repeat("n", 50), strings.Repeat("n", 51))), small, "512 MiB of names"},
 		"content":           {pack(t, regular("a", strings.Repeat("x", 4096)), regular("b", strings.Repeat("x", 4096))), small, ""},
@@ -201,6 +201,10 @@ func segment(t *testing.T, size int) []byte {
 func TestCut(t *testing.T) {
 	packed := pack(t, dir("a"), regular("a/b", strings.Repeat("\x00", 1024)), regular("c", strings.Repeat("text", 300)), link("d", "c"), dir("e"), symlink("f", "x"))
 	for name, args := range compressors {
+		// These differ in the memory that they take.
+		if strings.Contains(name, " ") {
+			continue
+		}
 		whole := run(t, packed, args[0], args[1:]...)
 		step := 1
 		if name == "plain" {
@@ -232,7 +236,7 @@ func TestCut(t *testing.T) {
 func TestFlipped(t *testing.T) {
 	packed := pack(t, regular("a", "text"))
 	for name, args := range compressors {
-		if name == "plain" {
+		if name == "plain" || strings.Contains(name, " ") {
 			continue
 		}
 		whole := run(t, packed, args[0], args[1:]...)

@@ -354,6 +354,12 @@ func TestDigests(t *testing.T) {
 		}
 	}
 
+	// Even where unpacking ends before what is stored does.
+	rest := &verified{strings.NewReader("rest"), sha256.New(), make([]byte, 32)}
+	if err := (&stream{unpacked: strings.NewReader(""), stored: rest}).finish(); err == nil {
+		t.Error("what is left is not compared")
+	}
+
 	// Sha512 is the other algorithm that there is.
 	s = newStore()
 	sum := fmt.Sprintf("%x", sha512.Sum512(layer))

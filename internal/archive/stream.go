@@ -17,7 +17,8 @@ import (
 )
 
 // window is the memory that unpacking may take: as much as zstd(1) permits itself,
-// and twice what xz -9 wants. A header of a few bytes could ask for gigabytes.
+// and twice what xz -9 wants. A header of a few bytes could ask for 4 GiB, which the
+// better known ulikunitz/xz would give it.
 const window = 128 << 20
 
 // layer is a tar file, one of those that make up the file system.
@@ -56,7 +57,7 @@ type stream struct {
 	// plain is a layer of which neither compression nor digest tells that it is
 	// whole, and in which content can be skipped.
 	plain *io.SectionReader
-	// end is where the last member ends.
+	// end is where the last member ends, but for less than a block of zeros.
 	end   int64
 	last  string
 	close func()
@@ -138,7 +139,6 @@ func (s *stream) next() (*tar.Header, error) {
 			s.end += h.Size
 		}
 	}
-	s.end = (s.end + 511) / 512 * 512
 	return h, nil
 }
 

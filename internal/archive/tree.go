@@ -21,7 +21,7 @@ const (
 
 const (
 	errTooMuch = fault("there are more than 64 GiB in the archive, the most that is read")
-	errTooMany = fault("there are more than 4 million files in the archive, or more than 512 MiB of names, the most that is read")
+	errTooMany = fault("there are more than 2 million files in the archive, or more than 512 MiB of names, the most that is read")
 )
 
 // anew ends messages about what no archive of a root file system has.

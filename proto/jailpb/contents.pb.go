@@ -123,7 +123,9 @@ type Contents struct {
 	Symlinks    []*Symlink   `protobuf:"bytes,12,rep,name=symlinks,proto3" json:"symlinks,omitempty"`
 	Files       []*File      `protobuf:"bytes,13,rep,name=files,proto3" json:"files,omitempty"`
 	// A root file system that everything else is put upon: a tar file (plain, gzip,
-	// bzip2, xz or zstd), or an OCI image layout, as a directory or a tar file.
+	// bzip2, xz or zstd), or an OCI image layout, as a directory or a tar file. Of
+	// a layout's images, one is chosen by a tag, name or digest behind a colon, as in
+	// "/srv/images.tar:3.20", and of its platforms always this machine's.
 	Archive []byte `protobuf:"bytes,14,opt,name=archive,proto3" json:"archive,omitempty"`
 	// What to leave out: paths with all beneath them, and patterns. What is asked for
 	// by directories, files, symlinks, devices, users or groups stays.
