@@ -101,7 +101,10 @@ func (s *Store) Preview(b Building) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := plan.report()
+	r, err := s.report(plan)
+	if err != nil {
+		return nil, err
+	}
 	r.Changes, err = plan.differs(cur.manifest)
 	if err != nil {
 		return nil, err
@@ -118,9 +121,12 @@ func (b *Building) plan() (*Plan, error) {
 	return Make(spec, b.Host)
 }
 
-func (p *Plan) report() *Report {
+// report is what can be told of a plan before anything is done.
+func (s *Store) report(p *Plan) (*Report, error) {
 	r := &Report{Notes: p.Notes}
+	state := false
 	for _, e := range p.Entries {
+		state = state || e.State
 		if e.Kind == jailpb.Entry_REGULAR {
 			r.Files++
 			if len(e.SameAs) == 0 {
@@ -128,7 +134,15 @@ func (p *Plan) report() *Report {
 			}
 		}
 	}
-	return r
+	if s == nil || !state {
+		return r, nil
+	}
+	dir, err := s.exposed()
+	if dir != "" {
+		r.Notes = append(r.Notes, fmt.Sprintf("others than root can go through %q: a command that stands in a state directory while a build moves it can look at attributes "+
+			"of files outside of the jail, and change those of its own; chmod 0700 on it keeps the command in", dir))
+	}
+	return r, err
 }
 
 // Build makes the tree in use what the contents file asks for. Where it is already,
@@ -149,7 +163,10 @@ func (s *Store) Build(ctx context.Context, b Building) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := plan.report()
+	r, err := s.report(plan)
+	if err != nil {
+		return nil, err
+	}
 	if r.Changes, err = plan.differs(cur.manifest); err != nil {
 		return nil, err
 	}

@@ -279,3 +279,27 @@ func TestFailsToPlace(t *testing.T) {
 	}
 	b.kept(t, "precious", "/web/data/mine")
 }
+
+// Whoever has the old tree open, as jailhelper has before it enters, finds the state in
+// it for as long; then the mount goes.
+func TestOldTreeIsOpen(t *testing.T) {
+	b := small(t)
+	b.spec.Directories = []contents.Directory{state("/data")}
+	b.build(t)
+	write(t, b.root+"/data/mine", "mine")
+	old, err := unix.Open(b.root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.change(t)
+	b.build(t)
+	b.build(t)
+	if got := read(t, fmt.Sprintf("/proc/self/fd/%d/data/mine", old)); got != "mine" {
+		t.Errorf("%q", got)
+	}
+	unix.Close(old)
+	b.build(t)
+	if mounts, err := mountsIn(b.jails()); err != nil || len(mounts) > 0 {
+		t.Errorf("left mounted: %q, %v", mounts, err)
+	}
+}

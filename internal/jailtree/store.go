@@ -59,7 +59,7 @@ func Open(ctx context.Context, name, root, state string, create bool, waiting fu
 		if err := os.MkdirAll(s.manifests, 0o700); err != nil {
 			return nil, err
 		}
-		if err := makeWay(path.Dir(root)); err != nil {
+		if err := makeWay(path.Dir(root), 0o700); err != nil {
 			return nil, err
 		}
 	} else if _, err := os.Lstat(s.manifests + "/lock"); errors.Is(err, fs.ErrNotExist) {
@@ -103,12 +103,13 @@ func (s *Store) open(ctx context.Context, create bool, waiting func(string)) (er
 }
 
 // makeWay makes the directories to dir that are not there, below the ones that are
-// and that only root can write: nobody else can have put a link on the way.
-func makeWay(dir string) error {
+// and that only root can write: nobody else can have put a link on the way. The last
+// one, in which trees are, is closed to all but root; see exposed.
+func makeWay(dir string, mode uint32) error {
 	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := makeWay(path.Dir(dir)); err != nil {
+	if err := makeWay(path.Dir(dir), 0o755); err != nil {
 		return err
 	}
 	fd, err := safepath.Dir(path.Dir(dir))
@@ -116,10 +117,23 @@ func makeWay(dir string) error {
 		return err
 	}
 	defer unix.Close(fd)
-	if err := unix.Mkdirat(fd, path.Base(dir), 0o755); err != nil && err != unix.EEXIST {
+	if err := unix.Mkdirat(fd, path.Base(dir), mode); err != nil && err != unix.EEXIST {
 		return &fs.PathError{Op: "mkdir", Path: dir, Err: err}
 	}
 	return nil
+}
+
+// exposed is the directory that the root is in, where others than root can go through
+// it, and "" elsewhere. A command that stands in a state directory while that moves
+// into the next tree stands outside of its chroot, and ".." leads it to this directory.
+// Landlock lets it open nothing there, but look at attributes and change those of its own
+// files it can, unless it gets no further.
+func (s *Store) exposed() (string, error) {
+	info, err := lstat(s.parent, "")
+	if err != nil || info.Mode&0o011 == 0 {
+		return "", err
+	}
+	return s.parent.Name(), nil
 }
 
 // take waits for the lock. The kernel gives it back when its holder ends, however.

@@ -225,16 +225,21 @@ func (s *Store) release() error {
 	return nil
 }
 
-// inUse tells whether a process has a directory as its root.
+// inUse tells whether a process has a directory as its root, or open: jailhelper opens
+// the root before it enters. A file system that a user serves is not asked (fuse(4)):
+// it might never answer.
 func inUse(dir host.Info) bool {
-	roots, err := filepath.Glob("/proc/[0-9]*/root")
-	if err != nil {
-		return true
-	}
-	for _, root := range roots {
-		var st unix.Stat_t
-		if unix.Stat(root, &st) == nil && uint64(st.Dev) == dir.Dev && st.Ino == dir.Ino {
+	for _, links := range []string{"/proc/[0-9]*/root", "/proc/[0-9]*/fd/*"} {
+		names, err := filepath.Glob(links)
+		if err != nil {
 			return true
+		}
+		for _, name := range names {
+			var st unix.Statx_t
+			if unix.Statx(unix.AT_FDCWD, name, unix.AT_STATX_DONT_SYNC, unix.STATX_INO, &st) == nil &&
+				st.Ino == dir.Ino && unix.Mkdev(st.Dev_major, st.Dev_minor) == dir.Dev {
+				return true
+			}
 		}
 	}
 	return false
