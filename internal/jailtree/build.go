@@ -101,11 +101,7 @@ func (s *Store) Preview(b Building) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.report(plan)
-	if err != nil {
-		return nil, err
-	}
-	r.Changes, err = plan.differs(cur.manifest)
+	r, err := s.report(plan, cur.manifest)
 	if err != nil {
 		return nil, err
 	}
@@ -121,21 +117,15 @@ func (b *Building) plan() (*Plan, error) {
 	return Make(spec, b.Host)
 }
 
-// report is what can be told of a plan before anything is done.
-func (s *Store) report(p *Plan) (*Report, error) {
-	r := &Report{Notes: p.Notes}
-	state := false
-	for _, e := range p.Entries {
-		state = state || e.State
-		if e.Kind == jailpb.Entry_REGULAR {
-			r.Files++
-			if len(e.SameAs) == 0 {
-				r.Bytes += int64(e.Size)
-			}
-		}
-	}
-	if s == nil || !state {
-		return r, nil
+// report is what the plan makes of the tree that m is of.
+func (s *Store) report(p *Plan, m *jailpb.Manifest) (*Report, error) {
+	entries := p.entries()
+	r := report(entries)
+	r.Notes = append(r.Notes, p.Notes...)
+	changes, err := p.differs(m)
+	r.Changes = append(r.Changes, changes...)
+	if err != nil || s == nil || !slices.ContainsFunc(entries, (*jailpb.Entry).GetState) {
+		return r, err
 	}
 	dir, err := s.exposed()
 	if dir != "" {
@@ -145,16 +135,38 @@ func (s *Store) report(p *Plan) (*Report, error) {
 	return r, err
 }
 
+// report is of a tree with these entries in which nothing changes.
+func report(entries []*jailpb.Entry) *Report {
+	r := &Report{Changes: []Change{}, Notes: []string{}}
+	for _, e := range entries {
+		if e.Kind == jailpb.Entry_REGULAR {
+			r.Files++
+			if len(e.SameAs) == 0 {
+				r.Bytes += int64(e.Size)
+			}
+		}
+	}
+	return r
+}
+
 // Build makes the tree in use what the contents file asks for. Where it is already,
 // nothing is written. Otherwise a whole new tree is made beside it, verified, and put
 // in its place; the old one is kept for Rollback.
 func (s *Store) Build(ctx context.Context, b Building) (*Report, error) {
+	r, err := s.build(ctx, b)
+	if err != nil {
+		s.leave()
+	}
+	return r, err
+}
+
+func (s *Store) build(ctx context.Context, b Building) (*Report, error) {
 	cur, err := s.current()
 	if err != nil {
 		return nil, err
 	}
-	if cur.manifest != nil && s.fresh(cur, b.Files) {
-		return &Report{}, nil
+	if cur.manifest != nil && !cur.manifest.Held && s.fresh(cur, b.Files) {
+		return report(cur.manifest.Entries), nil
 	}
 	if err := s.replaceable(cur, b.Replace); err != nil {
 		return nil, err
@@ -163,15 +175,16 @@ func (s *Store) Build(ctx context.Context, b Building) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.report(plan)
+	r, err := s.report(plan, cur.manifest)
 	if err != nil {
 		return nil, err
 	}
-	if r.Changes, err = plan.differs(cur.manifest); err != nil {
-		return nil, err
-	}
 	if len(r.Changes) == 0 && cur.manifest != nil && s.intact(cur) {
-		return r, s.renew(cur, plan)
+		if err := s.renew(cur, plan); err != nil {
+			return nil, err
+		}
+		r.Kept, err = s.prune(plan.Keep, cur)
+		return r, err
 	}
 	r.Changed = true
 	if b.Planned != nil {
@@ -189,7 +202,7 @@ func (s *Store) Build(ctx context.Context, b Building) (*Report, error) {
 		// What is not in its place goes; what is gets its state.
 		return nil, errors.Join(err, s.recover())
 	}
-	r.Kept, err = s.prune(plan.Keep)
+	r.Kept, err = s.prune(plan.Keep, cur)
 	return r, err
 }
 
@@ -561,7 +574,10 @@ func (s *Store) Rollback() (time.Time, error) {
 		}
 		s.unlend(t.name(), t.manifest)
 		t.manifest.Held = true
-		return time.Unix(0, t.manifest.Built), s.place(t.name(), t)
+		if err := s.place(t.name(), t); err != nil {
+			return time.Time{}, errors.Join(err, s.recover())
+		}
+		return time.Unix(0, t.manifest.Built), nil
 	}
 	return time.Time{}, errors.New("no older tree is kept: keep: in the contents file says how many are")
 }

@@ -41,6 +41,8 @@ type Store struct {
 	// parent is the directory in which the root's name is; trees the one beside it.
 	parent, trees *os.File
 	lock          *os.File
+	// made are the directories to the parent that were not there, the innermost last.
+	made []string
 }
 
 // step is called before each change of the file system; tests die there.
@@ -54,25 +56,30 @@ var ErrNoTree = errors.New("nothing has been built")
 // store needs is made; without, a store that is not there is ErrNoTree. What an
 // earlier build left half done is finished or removed.
 func Open(ctx context.Context, name, root, state string, create bool, waiting func(holder string)) (*Store, error) {
-	s := &Store{name: name, root: root, manifests: state + "/manifests/" + name}
-	if create {
-		if err := os.MkdirAll(s.manifests, 0o700); err != nil {
-			return nil, err
+	for {
+		s := &Store{name: name, root: root, manifests: state + "/manifests/" + name}
+		err := s.open(ctx, create, waiting)
+		if err == nil {
+			return s, nil
 		}
-		if err := makeWay(path.Dir(root), 0o700); err != nil {
-			return nil, err
-		}
-	} else if _, err := os.Lstat(s.manifests + "/lock"); errors.Is(err, fs.ErrNotExist) {
-		return nil, ErrNoTree
-	}
-	if err := s.open(ctx, create, waiting); err != nil {
 		s.Close()
-		return nil, err
+		if err != errGone {
+			return nil, err
+		}
 	}
-	return s, nil
 }
 
+// errGone says that somebody removed the store while this process waited for its lock.
+var errGone = errors.New("the store is gone")
+
 func (s *Store) open(ctx context.Context, create bool, waiting func(string)) (err error) {
+	if create {
+		if err := s.makeWay(path.Dir(s.root), 0o700); err != nil {
+			return err
+		}
+	} else if _, err := os.Lstat(path.Dir(s.root)); errors.Is(err, fs.ErrNotExist) {
+		return ErrNoTree // the policy names another root than it did
+	}
 	fd, err := safepath.Dir(path.Dir(s.root))
 	if err != nil {
 		return err
@@ -92,6 +99,9 @@ func (s *Store) open(ctx context.Context, create bool, waiting func(string)) (er
 		}
 	}
 	s.trees, err = openDir(s.parent, beside)
+	if errors.Is(err, fs.ErrNotExist) {
+		return ErrNoTree
+	}
 	if err != nil {
 		return err
 	}
@@ -105,11 +115,11 @@ func (s *Store) open(ctx context.Context, create bool, waiting func(string)) (er
 // makeWay makes the directories to dir that are not there, below the ones that are
 // and that only root can write: nobody else can have put a link on the way. The last
 // one, in which trees are, is closed to all but root; see exposed.
-func makeWay(dir string, mode uint32) error {
+func (s *Store) makeWay(dir string, mode uint32) error {
 	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := makeWay(path.Dir(dir), 0o755); err != nil {
+	if err := s.makeWay(path.Dir(dir), 0o755); err != nil {
 		return err
 	}
 	fd, err := safepath.Dir(path.Dir(dir))
@@ -117,7 +127,11 @@ func makeWay(dir string, mode uint32) error {
 		return err
 	}
 	defer unix.Close(fd)
-	if err := unix.Mkdirat(fd, path.Base(dir), mode); err != nil && err != unix.EEXIST {
+	switch err := unix.Mkdirat(fd, path.Base(dir), mode); err {
+	case nil:
+		s.made = append(s.made, dir)
+	case unix.EEXIST:
+	default:
 		return &fs.PathError{Op: "mkdir", Path: dir, Err: err}
 	}
 	return nil
@@ -136,13 +150,28 @@ func (s *Store) exposed() (string, error) {
 	return s.parent.Name(), nil
 }
 
-// take waits for the lock. The kernel gives it back when its holder ends, however.
+// take waits for the lock. The kernel gives it back when its holder ends, however. Nothing
+// is written for it: a build with nothing to do writes nothing.
 func (s *Store) take(ctx context.Context, create bool, waiting func(string)) error {
 	flags := os.O_RDWR
 	if create {
 		flags |= os.O_CREATE
+		if err := os.MkdirAll(s.manifests, 0o700); err != nil {
+			return err
+		}
 	}
 	f, err := os.OpenFile(s.manifests+"/lock", flags|unix.O_NOFOLLOW, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		if create {
+			return errGone // between the two calls
+		}
+		return ErrNoTree
+	}
+	if err != nil {
+		return err
+	}
+	s.lock = f
+	info, err := lstat(f, "")
 	if err != nil {
 		return err
 	}
@@ -152,24 +181,58 @@ func (s *Store) take(ctx context.Context, create bool, waiting func(string)) err
 			break
 		}
 		if err != unix.EWOULDBLOCK && err != unix.EINTR {
-			f.Close()
 			return &fs.PathError{Op: "lock", Path: f.Name(), Err: err}
 		}
 		if !told {
-			var b [200]byte
-			n, _ := f.ReadAt(b[:], 0)
-			waiting(strings.TrimSpace(string(b[:n])))
+			waiting(holder(info.Ino))
 			told = true
 		}
 		if ctx.Err() != nil {
-			f.Close()
 			return context.Cause(ctx)
 		}
 	}
-	s.lock = f
-	f.Truncate(0)
-	f.WriteAt([]byte(fmt.Sprintf("process %d, %q\n", os.Getpid(), filepath.Base(os.Args[0])+" "+strings.Join(os.Args[1:], " "))), 0)
+	// A lock on a file that was removed locks nobody out.
+	var st unix.Stat_t
+	if err := unix.Lstat(f.Name(), &st); err != nil || st.Ino != info.Ino {
+		return errGone
+	}
 	return nil
+}
+
+// holder is who has the lock on a file, as proc_locks(5) says; "" where it cannot be told.
+func holder(ino uint64) string {
+	locks, err := os.ReadFile("/proc/locks")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(locks)) {
+		f := strings.Fields(line)
+		if len(f) < 6 || f[1] != "FLOCK" || !strings.HasSuffix(f[5], fmt.Sprintf(":%d", ino)) {
+			continue
+		}
+		if words, err := os.ReadFile("/proc/" + f[4] + "/cmdline"); err == nil {
+			words := strings.Split(strings.TrimRight(string(words), "\x00"), "\x00")
+			words[0] = filepath.Base(words[0])
+			return fmt.Sprintf("process %s, %q", f[4], strings.Join(words, " "))
+		}
+	}
+	return ""
+}
+
+// leave removes what Open made, where nothing has been built: a build that fails leaves
+// no trace.
+func (s *Store) leave() {
+	files, err := os.ReadDir(s.manifests)
+	if err != nil || len(files) != 1 {
+		return // the lock, and what is known of trees
+	}
+	if unix.Unlinkat(int(s.parent.Fd()), path.Base(s.trees.Name()), unix.AT_REMOVEDIR) != nil {
+		return // something is in it
+	}
+	os.RemoveAll(s.manifests)
+	for _, dir := range slices.Backward(s.made) {
+		unix.Rmdir(dir)
+	}
 }
 
 // Close gives the lock back.
@@ -181,12 +244,27 @@ func (s *Store) Close() {
 	}
 }
 
-// mkdir makes a directory, closed to others, unless there is one.
+// mkdir makes a directory, closed to others, unless there is one. What the one above
+// hands down, a group or access lists, is not for the trees in it.
 func mkdir(dir *os.File, name string) error {
-	if err := unix.Mkdirat(int(dir.Fd()), name, 0o700); err != nil && err != unix.EEXIST {
+	switch err := unix.Mkdirat(int(dir.Fd()), name, 0o700); err {
+	case nil:
+	case unix.EEXIST:
+		return nil
+	default:
 		return &fs.PathError{Op: "mkdir", Path: path.Join(dir.Name(), name), Err: err}
 	}
-	return nil
+	d, err := openDir(dir, name)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	for _, list := range []string{"system.posix_acl_access", "system.posix_acl_default"} {
+		if err := unix.Fremovexattr(int(d.Fd()), list); err != nil && err != unix.ENODATA && err != unix.ENOTSUP {
+			return &fs.PathError{Op: "removexattr", Path: d.Name(), Err: err}
+		}
+	}
+	return own(d, &jailpb.Entry{Mode: 0o700})
 }
 
 // openDir opens a directory below another by a path in which no link is followed.
@@ -586,16 +664,20 @@ func remove(dir *os.File, name string) error {
 	return nil
 }
 
-// prune removes old trees but for the newest keep. One that holds state which no
-// newer tree has is not removed, nor one that jailctl did not make: what is in them is
-// not jailctl's to throw away.
-func (s *Store) prune(keep int) (kept []string, err error) {
+// prune removes old trees but for the newest keep, and those that before, the tree that
+// was in use, was put back in the place of. One that holds state which no newer tree has
+// is not removed, nor one that jailctl did not make: what is in them is not jailctl's to
+// throw away.
+func (s *Store) prune(keep int, before tree) (kept []string, err error) {
 	all, err := s.others()
 	if err != nil {
 		return nil, err
 	}
-	for i, t := range all {
-		if i < keep {
+	n := 0
+	for _, t := range all {
+		left := before.manifest != nil && before.manifest.Held && t.manifest.Built > before.manifest.Built
+		if n < keep && !left {
+			n++
 			continue
 		}
 		held, err := s.holds(t)

@@ -121,7 +121,7 @@ func (w *writer) all() error {
 }
 
 func (w *writer) failed(op string, e Entry, err error) error {
-	return fmt.Errorf("%s: cannot %s %q in the new tree: %w", e.AskedBy, op, e.Path, err)
+	return fmt.Errorf("%s: %s %q in the new tree: %w", e.AskedBy, op, e.Path, err)
 }
 
 // parallel fills the directories, each by one of as many workers as there are processors.
