@@ -89,17 +89,15 @@ func parseApk(file, text string) ([]*entry, error) {
 	return all, nil
 }
 
-// apkNames are names without versions: "so:libc.so.1=1 !old cmd:ls>2" is so:libc.so.1
-// and cmd:ls. What begins with "!" must not be there.
+// apkNames are names without versions: "so:libc.so.1=1 cmd:ls>2" is so:libc.so.1 and
+// cmd:ls. What begins with "!" must not be there, and nothing is called so.
 func apkNames(value string) []string {
 	var names []string
 	for _, name := range strings.Fields(value) {
 		if end := strings.IndexAny(name, "=<>~"); end >= 0 {
 			name = name[:end]
 		}
-		if name != "" && name[0] != '!' {
-			names = append(names, name)
-		}
+		names = append(names, name)
 	}
 	return names
 }

@@ -41,6 +41,7 @@ func TestApk(t *testing.T) {
 		"base-tree": "base-tree libtiny manybox manybox-sh",
 		"manybox":   "libtiny manybox",
 		"scripts":   "libtiny loop manybox scripts",
+		"tilde":     "tilde virtual-set",
 		"loop":      "libtiny loop manybox scripts",
 	} {
 		all, err := d.Closure(name)

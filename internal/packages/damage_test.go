@@ -54,6 +54,14 @@ func TestDamagedDpkg(t *testing.T) {
 	}
 }
 
+func TestUnreadableUpdates(t *testing.T) {
+	tr := tree{t, t.TempDir()}
+	tr.write(dpkgDir+"/status", "")
+	tr.link("updates", dpkgDir+"/updates")
+	tr.refused("a", "lstat /var/lib/dpkg/updates: too many levels of symbolic links")
+	unowned(tr, "lstat /var/lib/dpkg/updates: too many levels of symbolic links")
+}
+
 // unowned asks for a file in a damaged database.
 func unowned(tr tree, want string) {
 	tr.Helper()
@@ -69,7 +77,7 @@ func TestUntidyDpkg(t *testing.T) {
 	tr.write(dpkgDir+"/status", "\n\npackage:  dpkg \nSTATUS: install ok installed\nVersion: 1\nArchitecture: amd64\nDepends: a,\n\tb\nDescription: d\n more\n .\n x\n\n\n"+
 		"Package: a\nStatus: install ok installed\nVersion: 1\nArchitecture: all\n\n"+
 		"Package: b\nStatus: install ok installed\nVersion: 1\nArchitecture: amd64")
-	tr.write(dpkgDir+"/info/dpkg.list", "/.\n//usr/../bin/dpkg/\n/etc/./x\n/\n/etc/.hidden\n/etc/..dots\n")
+	tr.write(dpkgDir+"/info/dpkg.list", "/.\n//usr/../bin/dpkg/\n/etc/./x\n/\n/etc/.hidden\n/etc/..dots\n/usr//x\n")
 	tr.write(dpkgDir+"/info/a.list", "")
 	d := tr.open()
 	all, err := d.Closure("dpkg")
@@ -77,7 +85,7 @@ func TestUntidyDpkg(t *testing.T) {
 		t.Error(all, err)
 	}
 	files, err := d.Files("dpkg")
-	if fmt.Sprintf("%q %v", files, err) != `["/bin/dpkg" "/etc/x" "/etc/.hidden" "/etc/..dots"] <nil>` {
+	if fmt.Sprintf("%q %v", files, err) != `["/bin/dpkg" "/etc/x" "/etc/.hidden" "/etc/..dots" "/usr/x"] <nil>` {
 		t.Errorf("%q %v", files, err)
 	}
 	if files, err = d.Files("a"); len(files) != 0 || err != nil {

@@ -25,7 +25,7 @@ type dpkg struct {
 	diversions map[string]diversion
 }
 
-// diversion is where files of all packages but by go; by is "" for the administrator.
+// diversion is where files of all packages but by go; by is ":" for the administrator.
 type diversion struct{ to, by string }
 
 func (d *dpkg) read() ([]*entry, []string, error) {
@@ -176,13 +176,13 @@ func (e *entry) lists() []string {
 
 // relate puts architectures to needs and offers: both are "name" for the machine's own
 // and "name:arch" for others; data counts as its own. A package that is Multi-Arch:
-// foreign serves those of each architecture; "name:any" is for dependencies that say
-// so, and those that such are allowed to be met by (deb-control(5), Multi-Arch).
+// foreign serves those of each architecture; one that is Multi-Arch: allowed serves them
+// where they depend on "name:any" (deb-control(5)).
 func relate(all []*entry) {
 	native := dpkgSpeech.native(all)
 	archs := []string{native}
 	for _, e := range all {
-		if e.arch != dpkgSpeech.neutral && !slices.Contains(archs, e.arch) {
+		if !slices.Contains(archs, e.arch) {
 			archs = append(archs, e.arch)
 		}
 	}
@@ -200,7 +200,7 @@ func relate(all []*entry) {
 		if e.multi == "foreign" {
 			serves = slices.Clone(archs)
 		}
-		if e.multi == "foreign" || e.multi == "allowed" {
+		if e.multi == "allowed" {
 			serves = append(serves, "any")
 		}
 		var offers []string
@@ -305,7 +305,7 @@ func parseDiversions(file, text string) (map[string]diversion, error) {
 		}
 		three[n%3] = name
 		if n++; n%3 == 0 {
-			all[three[0]] = diversion{three[1], strings.TrimPrefix(three[2], ":")}
+			all[three[0]] = diversion{three[1], three[2]}
 		}
 	}
 	if n%3 != 0 {

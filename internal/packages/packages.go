@@ -148,7 +148,7 @@ func find(aside *host.Host) (manager, speech) {
 // native is the machine's own architecture, by the package that must be of it.
 func (s speech) native(all []*entry) string {
 	for _, e := range all {
-		if e.name == s.itself && e.state == "" {
+		if e.name == s.itself {
 			return e.arch
 		}
 	}

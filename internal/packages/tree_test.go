@@ -157,17 +157,23 @@ func TestArchitectures(t *testing.T) {
 	tr := newTree(t)
 	same := "Multi-Arch: same\n"
 	tr.install(
-		tr.deb("lib", "1", "amd64", same, "/usr/lib/x86_64/lib.so", "/usr/share/doc/lib/copyright"),
-		tr.deb("lib", "1", "i386", same, "/usr/lib/i386/lib.so", "/usr/share/doc/lib/copyright"),
+		tr.deb("lib", "1", "amd64", same, "/usr/lib/x86_64/lib.so", "/usr/share/doc/lib/copyright", "/usr/share/doc/lib/link"),
+		tr.deb("lib", "1", "i386", same, "/usr/lib/i386/lib.so", "/usr/share/doc/lib/copyright", "/usr/share/doc/lib/link"),
 		tr.deb("data", "1", "all", "", "/usr/share/data/ a file with spaces "),
 		tr.deb("tool", "1:2-3", "amd64", "Multi-Arch: foreign\nDepends: lib (>= 0), data\n", "/usr/bin/tool"),
 		tr.deb("script", "1", "amd64", "Multi-Arch: allowed\nProvides: scripting (= 2), scripting (= 3)\n", "/usr/bin/script"),
 		tr.deb("alien", "1", "i386", "Depends: lib, tool, script:any\nProvides: alienware\n", "/usr/bin/alien"),
 		tr.deb("native", "1", "amd64", "Depends: lib, scripting | alienware | nowhere\n", "/usr/bin/native"),
 		tr.deb("explicit", "1", "amd64", "Depends: lib:i386\n", "/usr/bin/explicit"),
+		tr.deb("native2", "1", "amd64", "Depends: lib:amd64\n", "/usr/bin/native2"),
 	)
 	tr.same()
+	if err := os.Remove(tr.root + "/usr/share/doc/lib/link"); err != nil {
+		t.Fatal(err)
+	}
+	tr.link("copyright", "/usr/share/doc/lib/link")
 	tr.owned(map[string]string{
+		"/usr/share/doc/lib/link":              "lib",
 		"/usr/lib/x86_64/lib.so":               "lib",
 		"/usr/lib/i386/lib.so":                 "lib:i386",
 		"/usr/share/doc/lib/copyright":         "lib",
@@ -250,6 +256,7 @@ func TestStates(t *testing.T) {
 	tr.refused("left", `package "left" is not installed; install it with: apt-get install left`)
 	tr.refused("gone", `package "gone" is not installed; install it with: apt-get install gone`)
 	tr.refused("half", `package "half" is not yet installed (unpacked); finish that with: dpkg --configure -a`)
+	tr.refused("hal", `package "hal" is not installed; install it with: apt-get install hal`)
 	for status, want := range map[string]string{
 		"install ok half-configured":     `package "half" is not yet installed (half-configured); finish that with: dpkg --configure -a`,
 		"install ok triggers-awaited":    `package "half" is not yet installed (triggers-awaited); finish that with: dpkg --configure -a`,
@@ -335,6 +342,8 @@ func TestLinks(t *testing.T) {
 		tr.deb("big", "1", "amd64", "", "/opt/big/bin/big"),
 		tr.deb("attacked", "1", "amd64", "", "/var/lib/attacked/d/passwd", "/var/lib/attacked/d/shadow"),
 	)
+	tr.dpkg("--force-overwrite", "-i",
+		tr.deb("two", "1", "amd64", "", "/usr/share/shared", "/lib/shared.so"), tr.deb("one", "1", "amd64", "", "/usr/share/shared", "/lib/shared.so"))
 	if err := os.RemoveAll(tr.root + "/var/lib/attacked/d"); err != nil {
 		t.Fatal(err)
 	}
@@ -352,6 +361,8 @@ func TestLinks(t *testing.T) {
 		"/srv/opt/big/bin/big":     "big",
 		"/etc/passwd":              "z-passwd",
 		"/usr/share/old":           "old",
+		"/usr/share/shared":        "one",
+		"/usr/lib/shared.so":       "one",
 		"/usr/lib/none.so":         "",
 	})
 }
@@ -420,6 +431,9 @@ func TestStamps(t *testing.T) {
 	}{
 		{"nothing", func() {}, [4]bool{true, true, true, true}},
 		{"another package", func() { tr.install(tr.deb("c", "1", "amd64", "", "/usr/bin/c")) }, [4]bool{true, true, false, true}},
+		{"interrupted", func() {
+			tr.write(dpkgDir+"/updates/0000", "Package: d\nStatus: install ok installed\nVersion: 1\nArchitecture: amd64\nMaintainer: a <a@example.org>\nDescription: a\n")
+		}, [4]bool{true, true, false, true}},
 		{"the same again", func() { tr.install(first) }, [4]bool{false, false, false, true}},
 		{"upgraded", func() { tr.install(tr.deb("a", "2", "amd64", "Multi-Arch: same\n", "/usr/bin/a", "/etc/a.conf")) }, [4]bool{false, false, false, true}},
 		{"diverted", func() {
@@ -466,13 +480,14 @@ func TestSeveralDatabases(t *testing.T) {
 
 func TestNearNames(t *testing.T) {
 	tr := newTree(t)
-	for _, name := range []string{"libssl3", "libssl-dev", "python3", "python3.11", "vim", "zsh"} {
+	for _, name := range []string{"libssl3", "libssl-dev", "python3", "python3.11", "vim", "zsh", "many-a", "many-b", "many-c", "many-d", "many-e"} {
 		tr.install(tr.deb(name, "1", "amd64", "", "/usr/share/"+name))
 	}
 	for written, want := range map[string]string{
 		"libss3":      "; there is libssl3; install it with: apt-get install libss3",
 		"libssl":      "; there is libssl-dev, libssl3; install it with: apt-get install libssl",
 		"pyhton3":     "; there is python3; install it with: apt-get install pyhton3",
+		"many":        "; there is many-a, many-b, many-c, many-d; install it with: apt-get install many",
 		"vin":         "; there is vim; install it with: apt-get install vin",
 		"vi":          "; install it with: apt-get install vi",
 		"nothing":     "; install it with: apt-get install nothing",
