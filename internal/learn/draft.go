@@ -226,10 +226,13 @@ func (d *draft) programLines() {
 		if clean, err := d.Host.Files.Real(name); err != nil || clean != real {
 			name = real
 		}
-		if seen[name] || d.state(real) != nil || d.ours(real) {
+		// /bin/cat and /usr/bin/cat are one where /bin is a link.
+		dir, _ := d.Host.Files.Real(path.Dir(name))
+		as := path.Join(dir, path.Base(name))
+		if seen[as] || d.state(real) != nil || d.ours(real) {
 			continue
 		}
-		seen[name] = true
+		seen[as] = true
 		if f := d.files[real]; f != nil && f.stat.Mode&0o005 != 0o005 {
 			d.note("programs that only their owner may execute; chmod a+rx them, and learn again", quoted(name)+" ("+d.name(p.step)+")")
 			continue

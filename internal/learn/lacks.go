@@ -21,6 +21,10 @@ func (r *Record) Absent(argv []string, name string, executes bool) {
 	if err != nil || !f.Exists {
 		return
 	}
+	// A shell looks into one directory of its PATH after the other.
+	if known := r.files[f.Path]; known != nil && known.did[executed] != 0 {
+		return
+	}
 	step := 1 + slices.IndexFunc(r.Steps, func(s Step) bool { return slices.Equal(s.Argv, argv) })
 	if step == 0 {
 		r.Steps = append(r.Steps, Step{Argv: argv})
