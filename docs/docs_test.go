@@ -91,6 +91,29 @@ func TestContentsManualNamesEveryDevice(t *testing.T) {
 	}
 }
 
+// The manual lists the presets that are shipped, as they describe themselves.
+func TestContentsManualNamesEveryPreset(t *testing.T) {
+	_, list, _ := strings.Cut(read(t, "jailctl-contents.5"), "\nThese come with jailctl.\n")
+	list, _, _ = strings.Cut(list, "\n.Sh ")
+	files, err := filepath.Glob("../presets/*" + source.Suffix)
+	if err != nil || len(files) < 8 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		found := regexp.MustCompile(`(?m)^description: "(.*)"$`).FindStringSubmatch(read(t, file))
+		if found == nil {
+			t.Fatalf("%s does not describe itself", file)
+		}
+		item := "\n.It Cm " + strings.TrimSuffix(filepath.Base(file), source.Suffix) + "\n" + found[1] + "\n"
+		if !strings.Contains(list, item) {
+			t.Errorf("jailctl-contents.5 does not have%s", item)
+		}
+	}
+	if n := strings.Count(list, "\n.It Cm "); n != len(files) {
+		t.Errorf("jailctl-contents.5 lists %d presets, and there are %d", n, len(files))
+	}
+}
+
 // describes reports whether the manual has the field as a term (.Cm name).
 func describes(manual string, f protoreflect.FieldDescriptor) bool {
 	term := regexp.MustCompile(`(?m)^\.(It |)(.* )?(Cm |Cm (\w+ , )+)` + string(f.Name()) + `\b`)

@@ -124,3 +124,11 @@ func (p *program) completeContents(*cobra.Command, []string, string) ([]string, 
 	names, _ := contentsNames()
 	return names, noFiles
 }
+
+// completePrograms offers files in the place of programs, nothing for a name that is new.
+func completePrograms(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if len(args) == 0 {
+		return nil, noFiles
+	}
+	return nil, cobra.ShellCompDirectiveDefault
+}

@@ -147,7 +147,7 @@ func (p *program) command() *cobra.Command {
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.AddCommand(p.runCommand(), p.listCommand(), p.explainCommand(), p.applyCommand(), p.policyCommand(),
 		p.buildCommand(), p.verifyCommand(), p.outdatedCommand(), p.rollbackCommand(), p.removeCommand(),
-		p.learnCommand(), p.doctorCommand(), p.promisesCommand(), p.versionCommand(), p.completionCommand())
+		p.initCommand(), p.learnCommand(), p.doctorCommand(), p.promisesCommand(), p.versionCommand(), p.completionCommand())
 	root.InitDefaultHelpCmd()
 	root.InitDefaultHelpFlag()
 	for _, c := range root.Commands() {

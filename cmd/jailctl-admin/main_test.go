@@ -36,7 +36,7 @@ func TestScripts(t *testing.T) {
 		Dir:           "testdata/script",
 		UpdateScripts: *update,
 		Setup: func(env *testscript.Env) error {
-			for _, dir := range []string{"etc/jails", "var/policies"} {
+			for _, dir := range []string{"etc/jails", "etc/contents", "var/policies"} {
 				if err := os.MkdirAll(filepath.Join(env.WorkDir, dir), 0o700); err != nil {
 					return err
 				}

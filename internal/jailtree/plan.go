@@ -402,7 +402,7 @@ func (p *planner) add(at contents.At, name string, how how) {
 	}
 	info, err := p.Files.Lstat(out)
 	if err != nil {
-		p.problem(at, "install it, or leave it out", "%v", told(err))
+		p.problem(at, p.install(name)+", or leave it out", "%v", told(err))
 		return
 	}
 	have := p.tree[in]
@@ -624,6 +624,12 @@ func (p *planner) find(name string) (string, bool) {
 	return "", false
 }
 
+// Find is where a build finds a program on the host.
+func Find(files *host.Host, name string) (string, bool) {
+	p := &planner{Host: Host{Files: files}}
+	return p.find(name)
+}
+
 func (p *planner) libraries(at contents.At, name string, asked how) {
 	o, err := p.elf.Resolve(name)
 	if err != nil {
@@ -695,7 +701,7 @@ func (p *planner) program(name contents.Path) {
 		p.add(name.At, found, how{named: true})
 		return
 	}
-	p.problem(name.At, "install it, or write its whole path", "there is no program %q in %s", name.Path, strings.Join(searched, ", "))
+	p.problem(name.At, p.install(name.Path)+", or write its whole path", "there is no program %q in %s", name.Path, strings.Join(searched, ", "))
 }
 
 // paths adds a path, or all that a pattern matches.
@@ -715,7 +721,7 @@ func (p *planner) paths(name contents.Path, needed bool) {
 		p.add(name.At, f, how{whole: true, named: true})
 	}
 	if len(found) == 0 && needed {
-		p.problem(name.At, "mend the pattern, or write it under optional_paths:", "nothing on the host matches %q", name.Path)
+		p.problem(name.At, p.install(name.Path)+", mend the pattern, or write it under optional_paths:", "nothing on the host matches %q", name.Path)
 	}
 }
 

@@ -384,6 +384,15 @@ func (d *DB) real(dir string) string {
 	return real
 }
 
+// Installer is how the machine's packages are installed: "apt-get install", say; "" where
+// there is no database.
+func (d *DB) Installer() string {
+	if d.open() != nil {
+		return ""
+	}
+	return d.speech.install
+}
+
 // missing says that a package is not installed, and what could be meant.
 func (d *DB) missing(name string) error {
 	text := fmt.Sprintf("package %q is not installed", name)
