@@ -16,6 +16,7 @@ import (
 
 	"jailctl/internal/paths"
 	"jailctl/internal/textpb"
+	"jailctl/policy/source"
 	"jailctl/proto/jailpb"
 )
 
@@ -250,7 +251,7 @@ func put(t *testing.T, file, text string) {
 // TestShipped has no mistakes in the presets that come with jailctl, each laid out as
 // policy fmt does, and each with a line of what it is for.
 func TestShipped(t *testing.T) {
-	presets, err := filepath.Glob("../../presets/*")
+	presets, err := filepath.Glob("../../presets/*" + source.Suffix)
 	if err != nil || len(presets) < 2 {
 		t.Fatalf("presets %q: %v", presets, err)
 	}
