@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path"
 	"runtime"
@@ -611,11 +610,23 @@ func (s *Store) Remove() error {
 			return err
 		}
 	}
-	step("remove store")
-	if err := unix.Unlinkat(int(s.parent.Fd()), path.Base(s.trees.Name()), unix.AT_REMOVEDIR); err != nil {
-		return &fs.PathError{Op: "remove", Path: s.trees.Name(), Err: err}
+	names, err := s.names()
+	if err != nil {
+		return err
 	}
-	return os.RemoveAll(s.manifests)
+	for _, name := range names {
+		t, err := identify(s.trees, name)
+		if err != nil {
+			return err
+		}
+		if m, err := s.parse(t.ino, withoutLists); m == nil || err != nil {
+			return errors.Join(err, fmt.Errorf("%q is not known to be jailctl's: move it away by hand", path.Join(s.trees.Name(), name)))
+		}
+		// It is of another root, which the policy named before.
+	}
+	step("remove store")
+	s.leave()
+	return nil
 }
 
 // State are the state directories of the tree in use.

@@ -145,7 +145,7 @@ func elf(t *testing.T, name string, needed []string) {
 		}
 	}
 	stubs := t.TempDir()
-	args := []string{"-o", name, "-pie", "-fPIC", "-Wl,-rpath,/usr/lib"}
+	args := []string{"-o", name, "-pie", "-fPIC", "-Wl,-rpath,/usr/local/lib:/usr/lib"}
 	if strings.Contains(filepath.Base(name), ".so") {
 		args[2] = "-shared"
 	}

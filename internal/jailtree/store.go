@@ -41,6 +41,7 @@ type Store struct {
 	// parent is the directory in which the root's name is; trees the one beside it.
 	parent, trees *os.File
 	lock          *os.File
+	locked        bool
 	// made are the directories to the parent that were not there, the innermost last.
 	made []string
 }
@@ -61,6 +62,9 @@ func Open(ctx context.Context, name, root, state string, create bool, waiting fu
 		err := s.open(ctx, create, waiting)
 		if err == nil {
 			return s, nil
+		}
+		if create && s.locked {
+			s.leave()
 		}
 		s.Close()
 		if err != errGone {
@@ -105,11 +109,17 @@ func (s *Store) open(ctx context.Context, create bool, waiting func(string)) (er
 	if err != nil {
 		return err
 	}
-	// Root's alone: half a tree may be seen by nobody, and nobody may meddle with one.
-	if info, err := lstat(s.trees, ""); err != nil || info.UID != 0 || info.Mode&0o7077 != 0 {
+	if !s.sound() {
 		return fmt.Errorf("%s is not as jailctl made it: it must be root's, with mode 0700", s.trees.Name())
 	}
 	return s.recover()
+}
+
+// sound tells whether the directory of trees is root's alone: half a tree may be seen by
+// nobody, and nobody may meddle with one.
+func (s *Store) sound() bool {
+	info, err := lstat(s.trees, "")
+	return err == nil && info.UID == 0 && info.Mode&0o7077 == 0
 }
 
 // makeWay makes the directories to dir that are not there, below the ones that are
@@ -196,6 +206,7 @@ func (s *Store) take(ctx context.Context, create bool, waiting func(string)) err
 	if err := unix.Lstat(f.Name(), &st); err != nil || st.Ino != info.Ino {
 		return errGone
 	}
+	s.locked = true
 	return nil
 }
 
@@ -219,15 +230,14 @@ func holder(ino uint64) string {
 	return ""
 }
 
-// leave removes what Open made, where nothing has been built: a build that fails leaves
-// no trace.
+// leave removes the store where nothing is in it: a build that fails leaves no trace.
 func (s *Store) leave() {
 	files, err := os.ReadDir(s.manifests)
 	if err != nil || len(files) != 1 {
 		return // the lock, and what is known of trees
 	}
-	if unix.Unlinkat(int(s.parent.Fd()), path.Base(s.trees.Name()), unix.AT_REMOVEDIR) != nil {
-		return // something is in it
+	if s.trees != nil && s.sound() {
+		unix.Unlinkat(int(s.parent.Fd()), path.Base(s.trees.Name()), unix.AT_REMOVEDIR)
 	}
 	os.RemoveAll(s.manifests)
 	for _, dir := range slices.Backward(s.made) {

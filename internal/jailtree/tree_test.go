@@ -94,10 +94,20 @@ func (b *bench) link(t *testing.T, name, target string) {
 func (b *bench) building() Building {
 	h := host.New(b.host)
 	return Building{
-		Host:     Host{Files: h, Packages: packages.Open(h), Names: source.System()},
-		Load:     func(*host.Host) (*contents.Spec, error) { return b.spec, nil },
+		Host: Host{Files: h, Packages: packages.Open(h), Names: source.System()},
+		Load: func(h *host.Host) (*contents.Spec, error) {
+			h.Lstat("/contents")
+			return b.spec, nil
+		},
 		Progress: func(int64, int64) {},
 	}
+}
+
+// edited has the contents file be another than before.
+func (b *bench) edited(t *testing.T) {
+	t.Helper()
+	os.Remove(b.host + "/contents")
+	do(t, os.WriteFile(b.host+"/contents", nil, 0o644))
 }
 
 func (b *bench) open(t *testing.T) *Store {

@@ -276,8 +276,8 @@ func (c *copier) from(r io.Reader, to *os.File, e Entry, sparse bool) error {
 			h.Write(b)
 			if sparse && len(bytes.Trim(b, "\x00")) == 0 {
 				_, err = to.Seek(int64(n), io.SeekCurrent)
-			} else if _, werr := to.Write(b); werr != nil {
-				return werr
+			} else if _, err := to.Write(b); err != nil {
+				return err.(*fs.PathError).Err // whose path is told anyway
 			}
 			e.Size += uint64(n)
 		}
@@ -356,8 +356,10 @@ func (w *writer) unpack(members map[string]Entry) error {
 		w.progress(w.done.Add(int64(e.Size)), w.size)
 		return nil
 	})
-	for name := range members {
-		return errors.Join(err, fmt.Errorf("%s was changed while it was read: %q is gone; build again", w.plan.archive, name))
+	for name, e := range members {
+		if err == nil {
+			err = fmt.Errorf("%s: %s was changed while it was read: %q is gone; build again", e.AskedBy, w.plan.archive, name)
+		}
 	}
 	return err
 }
