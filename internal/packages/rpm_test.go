@@ -114,8 +114,8 @@ func TestRPMOutput(t *testing.T) {
 	if err != nil || len(all) != 2 {
 		t.Fatal(all, err)
 	}
-	if diff := cmp.Diff([]string{"/new\nline", "/''"}, all[0].list); diff != "" {
-		t.Error(diff)
+	if diff := cmp.Diff([]string{"/new\nline", "/''"}, all[0].list); diff != "" || all[0].arch != "noarch" {
+		t.Error(diff, all[0])
 	}
 	if b := all[1]; fmt.Sprint(b.name, b.Version, b.arch, b.needs, b.offers) != "b2noarch[c] [d]" {
 		t.Error(b)
@@ -226,6 +226,10 @@ func TestRPMConditions(t *testing.T) {
 		"((a unless b) or (c if d))":     "a c",
 		"((a without (b or c)) and d)":   "a d",
 		"(lib(x)(64bit) if perl(A::B))":  "lib(x)(64bit)",
+		"(a if ((b and c) or d))":        "a",
+		"(a if ((b if c) or d))":         "a",
+		"(a if (b if c else d) else e)":  "a e",
+		"with":                           "with",
 		"(":                              "",
 		"())(":                           "",
 	} {
