@@ -307,16 +307,16 @@ func TestNotFiles(t *testing.T) {
 
 // TestChanged changes the archive between its two readings.
 func TestChanged(t *testing.T) {
-	before := pack(t, dir("d"), regular("a", "1"), regular("b", "22"), regular("c", "3"))
+	before := pack(t, dir("d"), regular("e", ""), regular("a", "1"), regular("b", "22"), regular("c", "3"))
 	for name, c := range map[string]struct {
 		after []byte
 		want  string
 	}{
-		"another name":      {pack(t, dir("d"), regular("x", "1"), regular("b", "22"), regular("c", "3")), "was changed"},
-		"another size":      {pack(t, dir("d"), regular("a", "11"), regular("b", "22"), regular("c", "3")), "was changed"},
-		"another type":      {pack(t, dir("d"), symlink("a", "x"), regular("b", "22"), regular("c", "3")), "was changed"},
+		"another name":      {pack(t, dir("d"), regular("e", ""), regular("x", "1"), regular("b", "22"), regular("c", "3")), "was changed"},
+		"another size":      {pack(t, dir("d"), regular("e", ""), regular("a", "11"), regular("b", "22"), regular("c", "3")), "was changed"},
+		"another type":      {pack(t, dir("d"), symlink("e", "x"), regular("a", "1"), regular("b", "22"), regular("c", "3")), "was changed"},
 		"cut":               {before[:512], "cut short"},
-		"cut in a file":     {before[:2560+100], "damaged or cut short"},
+		"cut in a file":     {before[:2048+100], "damaged or cut short"},
 		"another archive":   {pack(t, regular("d", ""), regular("c", "3"), regular("a", "1"), regular("b", "22")), "was changed"},
 		"no archive at all": {bytes.Repeat([]byte("x"), len(before)), "not a tar file"},
 	} {

@@ -378,25 +378,34 @@ func TestDigests(t *testing.T) {
 	}
 }
 
-// TestBlobChanged changes a layer between the two readings.
+// TestBlobChanged changes a layer between the two readings, the last one or another.
 func TestBlobChanged(t *testing.T) {
 	for _, gz := range []bool{false, true} {
-		s := newStore()
-		layer, evil := pack(t, dir("d"), regular("a", "text")), pack(t, dir("d"), regular("a", "evil"))
-		if gz {
-			layer, evil = run(t, layer, "gzip", "-c"), run(t, evil, "gzip", "-c")
-		}
-		l := s.add(layerType, layer)
-		root := s.index(t, s.manifest(machine, l)).dir(t)
-		err := Read(root, func(m Member, content io.Reader) error {
-			if m.Kind == Directory {
-				return os.WriteFile(root+"/blobs/sha256/"+l.Digest[7:], evil, 0o600)
+		for i := range 2 {
+			s := newStore()
+			var layers []descriptor
+			var evil []byte
+			for j, name := range []string{"a", "b"} {
+				layer, other := pack(t, dir("d"), regular(name, "text")), pack(t, dir("d"), regular(name, "evil"))
+				if gz {
+					layer, other = run(t, layer, "gzip", "-c"), run(t, other, "gzip", "-c")
+				}
+				layers = append(layers, s.add(layerType, layer))
+				if i == j {
+					evil = other
+				}
 			}
-			io.ReadAll(content)
-			return nil
-		})
-		if err == nil || !strings.Contains(err.Error(), "has another content") {
-			t.Errorf("gzip %v: %v", gz, err)
+			root := s.index(t, s.manifest(machine, layers...)).dir(t)
+			err := Read(root, func(m Member, content io.Reader) error {
+				if m.Kind == Directory {
+					return os.WriteFile(root+"/blobs/sha256/"+layers[i].Digest[7:], evil, 0o600)
+				}
+				io.ReadAll(content)
+				return nil
+			})
+			if err == nil || !strings.Contains(err.Error(), "has another content") {
+				t.Errorf("gzip %v, layer %d: %v", gz, i+1, err)
+			}
 		}
 	}
 }

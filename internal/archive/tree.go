@@ -303,8 +303,6 @@ func whiteout(p string) (gone *removal, is bool, err error) {
 		return nil, false, nil
 	case name == ".wh..opq":
 		return &removal{path.Clean(dir), true}, true, nil
-	case strings.HasPrefix(name, ".wh."):
-		return nil, true, nil
 	// Path.Clean would make another directory's removal of them.
 	case name == "" || name == "." || name == "..":
 		return nil, true, fault("is a whiteout, a file that stands for a removal, of nothing" + anew)
