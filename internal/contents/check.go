@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode"
 
 	"google.golang.org/protobuf/proto"
@@ -59,7 +60,7 @@ func (f *file) check() {
 	}
 	for i, name := range m.Packages {
 		at := f.At(m, "packages", i)
-		if !packageName.MatchString(name) {
+		if !packageName().MatchString(name) {
 			f.Note(at, "write it as dpkg-query, rpm -q or apk info does, without a version", "%q is no name of a package", name)
 			continue
 		}
@@ -186,8 +187,10 @@ func (f *file) program(at int, p string) bool {
 }
 
 // packageName is what dpkg, rpm and apk have in common, with the architecture that
-// dpkg may add. No option begins like this.
-var packageName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9+._-]{0,199}(:[a-z0-9][a-z0-9-]{0,30})?$`)
+// dpkg may add. No option begins like this. It takes half a millisecond to compile.
+var packageName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9+._-]{0,199}(:[a-z0-9][a-z0-9-]{0,30})?$`)
+})
 
 func (f *file) accounts(field, kind string, all []string) (good []Name) {
 	for i, name := range all {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/prototext"
@@ -186,13 +187,21 @@ func lineStarts(text []byte) []int {
 	return starts
 }
 
-var textErrorForm = regexp.MustCompile(`^(?:proto: )?(syntax error )?\(line (\d+):(\d+)\): (.*)$`)
+// These are compiled when they are needed: every start of jailctl would pay for it.
+var (
+	textErrorForm = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^(?:proto: )?(syntax error )?\(line (\d+):(\d+)\): (.*)$`)
+	})
+	sizeForm = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^["']?([0-9]{1,9}) *([KMGTkmgt])i?[Bb]?["']?$`)
+	})
+)
 
 // textError takes a message of prototext apart. Some spaces in it are, at
 // random, no-break spaces: the library does not want its text to be relied on.
 func textError(err error) (line, col int, what string) {
 	s := strings.ReplaceAll(err.Error(), "\u00a0", " ")
-	m := textErrorForm.FindStringSubmatch(s)
+	m := textErrorForm().FindStringSubmatch(s)
 	if m == nil {
 		return 1, 1, strings.TrimPrefix(s, "proto: ")
 	}

@@ -3,7 +3,6 @@ package textpb
 import (
 	"fmt"
 	"math"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -200,11 +199,9 @@ func (t *Text) octal(fd protoreflect.FieldDescriptor, v value, n uint32) bool {
 	return false
 }
 
-var sizeForm = regexp.MustCompile(`^["']?([0-9]{1,9}) *([KMGTkmgt])i?[Bb]?["']?$`)
-
 // inBytes is the number that people mean by "1G".
 func inBytes(raw string) (uint64, bool) {
-	m := sizeForm.FindStringSubmatch(raw)
+	m := sizeForm().FindStringSubmatch(raw)
 	if m == nil {
 		return 0, false
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 
@@ -269,13 +270,13 @@ func (c *checker) notAfter(rule *jailpb.Rule) uint64 {
 }
 
 var (
-	variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	keepName     = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*\*?$`)
+	variableName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`) })
+	keepName     = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*\*?$`) })
 )
 
 func (c *checker) environment(env *jailpb.Environment, out *jailpb.Compiled) {
 	for i, name := range env.GetKeep() {
-		if !keepName.MatchString(name) {
+		if !keepName().MatchString(name) {
 			c.Note(c.At(env, "keep", i), `write letters, digits and _, no digit first; "*" may end it`, "keep %q is no variable's name", name)
 		} else if prefix, pattern := strings.CutSuffix(name, "*"); strings.HasPrefix(name, "LD_") || pattern && strings.HasPrefix("LD_", prefix) {
 			// LD_PRELOAD and its kin would have every listed command run the caller's code.
@@ -292,7 +293,7 @@ func (c *checker) environment(env *jailpb.Environment, out *jailpb.Compiled) {
 			}
 			continue
 		}
-		if !variableName.MatchString(v.Name) {
+		if !variableName().MatchString(v.Name) {
 			c.Note(at, "write letters, digits and _, no digit first", "set %q is no variable's name", v.Name)
 		}
 		if line, again := lines[v.Name]; again {

@@ -6,13 +6,13 @@ package source
 
 import (
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"jailctl/internal/textpb"
+	"jailctl/policy"
 	"jailctl/proto/jailpb"
 )
 
@@ -51,10 +51,8 @@ type checker struct {
 	names Names
 }
 
-var jailName = regexp.MustCompile(`^[a-z0-9][a-z0-9_.-]{0,62}$`)
-
 // ValidName tells whether name can be the name of a jail.
-func ValidName(name string) bool { return jailName.MatchString(name) }
+func ValidName(name string) bool { return policy.ValidName(name) }
 
 func newChecker(file string, text []byte, names Names) *checker {
 	return &checker{textpb.New(kind, file, text), text, names}
