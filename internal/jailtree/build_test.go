@@ -587,7 +587,7 @@ func TestRoots(t *testing.T) {
 				t.Errorf("mode %o of %d:%d", st.Mode, st.Uid, st.Gid)
 			}
 			do(t, unix.Lstat(filepath.Dir(b.root), &st))
-			if st.Mode&0o777 != 0o755 || st.Uid != 0 {
+			if st.Mode&0o777 != 0o700 || st.Uid != 0 {
 				t.Errorf("its parent: mode %o of %d:%d", st.Mode, st.Uid, st.Gid)
 			}
 		})
