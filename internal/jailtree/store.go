@@ -637,34 +637,49 @@ func (s *Store) discard(name string, t id) error {
 
 // remove takes a directory and all that is in it away. It follows no link and enters
 // no mount: what is mounted in a tree, state that is lent to it above all, is not the
-// tree's. Whoever owns a directory in it may rename and replace what they like
-// meanwhile: each step is taken from the directory that is open.
-func remove(dir *os.File, name string) error {
-	fd, err := unix.Openat2(int(dir.Fd()), name, &unix.OpenHow{
-		Flags:   unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
-	})
+// tree's.
+func remove(dir *os.File, name string) error { return (&remover{}).entry(dir, name, 0) }
+
+// remover works where hostile users own directories. Each step is taken from the
+// directory that is open, and that is taken from its owner first, who could otherwise
+// rename and replace what is in it, and make more as fast as it goes.
+type remover struct {
+	top   *os.File
+	moved int
+}
+
+func (r *remover) entry(dir *os.File, name string, depth int) error {
 	where := path.Join(dir.Name(), name)
-	switch err {
-	case nil:
-	case unix.ENOTDIR, unix.ELOOP:
+	d, err := enter(dir, name)
+	switch {
+	case err == nil:
+	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
 		if err := unix.Unlinkat(int(dir.Fd()), name, 0); err != nil {
 			return &fs.PathError{Op: "remove", Path: where, Err: err}
 		}
 		return nil
-	case unix.EXDEV:
+	case errors.Is(err, unix.EXDEV):
 		return fmt.Errorf("something is mounted on %s: unmount it first", where)
 	default:
-		return &fs.PathError{Op: "open", Path: where, Err: err}
+		return err
 	}
-	d := os.NewFile(uintptr(fd), where)
 	defer d.Close()
-	names, err := d.Readdirnames(-1)
+	switch depth {
+	case 0:
+		r.top = d
+	case deepest:
+		// There can be more of them below one another than a process can have open.
+		return r.raise(dir, name)
+	}
+	info, err := lstat(d, "")
+	if err == nil && (info.UID != 0 || info.Mode&0o022 != 0) {
+		err = own(d, &jailpb.Entry{Mode: 0o700})
+	}
 	if err != nil {
 		return err
 	}
-	for _, n := range names {
-		if err := remove(d, n); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for some := true; some; {
+		if some, err = r.pass(d, depth); err != nil {
 			return err
 		}
 	}
@@ -672,6 +687,50 @@ func remove(dir *os.File, name string) error {
 		return &fs.PathError{Op: "remove", Path: where, Err: err}
 	}
 	return nil
+}
+
+// pass removes what is in a directory, a handful after the other: all names at once
+// may be more than fit in memory. It tells whether there was anything; file systems may
+// leave names out while others go.
+func (r *remover) pass(d *os.File, depth int) (some bool, err error) {
+	if _, err := d.Seek(0, io.SeekStart); err != nil {
+		return false, err
+	}
+	for {
+		names, err := d.Readdirnames(handful)
+		for _, n := range names {
+			switch err := r.entry(d, n, depth+1); {
+			case err == nil:
+				some = true
+			case !errors.Is(err, fs.ErrNotExist):
+				return some, err
+			}
+		}
+		if err == io.EOF {
+			return some, nil
+		}
+		if err != nil {
+			return some, err
+		}
+	}
+}
+
+// handful is how many names are read at once from a directory that is somebody else's.
+const handful = 1000
+
+// raise moves a directory up to the top of what is removed, where a later pass finds it.
+func (r *remover) raise(dir *os.File, name string) error {
+	for {
+		r.moved++
+		err := unix.Renameat2(int(dir.Fd()), name, int(r.top.Fd()), strconv.Itoa(r.moved), unix.RENAME_NOREPLACE)
+		if err == unix.EEXIST {
+			continue
+		}
+		if err != nil {
+			return &fs.PathError{Op: "rename", Path: path.Join(dir.Name(), name), Err: err}
+		}
+		return nil
+	}
 }
 
 // prune removes old trees but for the newest keep, and those that before, the tree that

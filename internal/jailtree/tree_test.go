@@ -64,6 +64,11 @@ func newBench(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	os.Chmod(d, 0o755)
+	return benchIn(t, d)
+}
+
+func benchIn(t *testing.T, d string) *bench {
+	t.Helper()
 	b := &bench{host: d + "/host", root: d + "/jails/web", state: d + "/state", spec: &contents.Spec{Keep: 1}}
 	b.put(t, "/usr/bin/tool", "tool 1\n", 0o755)
 	b.put(t, "/usr/share/data/a", "a\n", 0o644)
