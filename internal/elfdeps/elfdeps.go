@@ -17,8 +17,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"jailctl/internal/host"
 )
 
@@ -235,8 +233,8 @@ func (r *Resolver) dir(name string) (bool, error) {
 }
 
 // readCache reads ld.so.cache, once. Without one it finds the directories of which
-// it would be: the administrator has yet to call ldconfig, and is told so by
-// Object.Cache.
+// it would be: the loader does not look there until ldconfig(8) has run, which is to
+// be concluded from Object.Cache.
 func (r *Resolver) readCache() error {
 	if r.cached {
 		return nil
@@ -386,9 +384,6 @@ func (c *closure) find(name string, by *object) (*object, error) {
 		o, _, err := c.open(at, name, by)
 		return o, err
 	}
-	if len(name) > unix.NAME_MAX {
-		return nil, nil
-	}
 	if c.ld.musl {
 		return c.searchMusl(name, by)
 	}
@@ -439,7 +434,7 @@ func (c *closure) search(name string, by *object) (*object, error) {
 	}
 	at, leveled := c.Resolver.cache.lookup(name, c.ld.cache, c.levels)
 	c.leveled = c.leveled || leveled && c.ld.hwcaps
-	if at != "" && !(by.nodeflib && slices.ContainsFunc(c.ld.dirs, func(dir string) bool { return strings.HasPrefix(at, dir) })) {
+	if at != "" && !(by.nodeflib && c.builtIn(at)) {
 		found, _, err := c.open(at, name, by)
 		if err != nil {
 			return nil, err
@@ -452,8 +447,15 @@ func (c *closure) search(name string, by *object) (*object, error) {
 			return found, nil
 		}
 	}
+	if !by.nodeflib {
+		if found, err := try(c.ld.dirs); found != nil || err != nil {
+			return found, err
+		}
+	}
+
+	// The loader gives up here.
 	for _, dir := range c.unindexed {
-		if slices.Contains(c.ld.dirs, dir) {
+		if by.nodeflib && c.builtIn(dir) {
 			continue
 		}
 		if found, err := c.in(dir, name, by); found != nil || err != nil {
@@ -461,11 +463,12 @@ func (c *closure) search(name string, by *object) (*object, error) {
 			return found, err
 		}
 	}
+	return nil, nil
+}
 
-	if by.nodeflib {
-		return nil, nil
-	}
-	return try(c.ld.dirs)
+// builtIn tells whether a path is in a directory that the loader searches by itself.
+func (c *closure) builtIn(name string) bool {
+	return slices.ContainsFunc(c.ld.dirs, func(dir string) bool { return strings.HasPrefix(name, dir) })
 }
 
 // searchMusl looks where musl's loader does: it makes no difference between
@@ -564,9 +567,6 @@ func (c *closure) open(at, name string, by *object) (o *object, there bool, err 
 	}
 	if !slices.ContainsFunc(o.opened, func(l Library) bool { return l.Path == at }) {
 		o.opened = append(o.opened, Library{name, at, by.real})
-	}
-	if !c.ld.musl {
-		c.name(at, o)
 	}
 	if !c.ld.musl || !strings.Contains(name, "/") {
 		c.name(name, o)

@@ -109,13 +109,18 @@ func (r *Resolver) inspect(l *loader) error {
 	l.dirs = systemDirs(b)
 	l.hwcaps = bytes.Contains(b, []byte(strings.Join(cpuLevels, ":")))
 	if len(l.dirs) > 0 {
-		// "lib64" upstream, where the directory may be /usr/lib64; Debian has "lib/TRIPLET".
-		l.lib = strings.Trim(l.dirs[0], "/")
-		if !strings.HasPrefix(l.lib, "lib") {
-			l.lib = path.Base(l.lib)
-		}
+		l.lib = dollarLib(l.dirs[0])
 	}
 	return nil
+}
+
+// dollarLib is $LIB of a loader with this as its first directory: "lib64" for
+// /usr/lib64, and in Debian "lib/TRIPLET".
+func dollarLib(dir string) string {
+	if lib := strings.Trim(dir, "/"); strings.HasPrefix(lib, "lib") {
+		return lib
+	}
+	return path.Base(dir)
 }
 
 // systemDirs finds in a loader of glibc the directories that are built into it:

@@ -336,12 +336,27 @@ func TestTreePaths(t *testing.T) {
 			tr.lib("/opt/rel/libb.so", nil)
 		}, "/opt/bin/p", []string{"/opt/abs/liba.so", "/opt/bin/../rel/libb.so", "none/libc.so"}},
 		"libraries for another machine are passed over": {func(tr tree) {
-			tr.prog("/bin/p", []string{"liba.so", "/opt/x/libb.so"}, rpath("/opt/x:/opt/y:/opt/z")...)
+			tr.prog("/bin/p", []string{"liba.so", "/opt/x/libb.so"}, rpath("/opt/x:/opt/y:/opt/x32:/opt/z")...)
+			tr.write("/opt/x32/liba.so", string(image{class: elf.ELFCLASS32}.bytes()))
 			tr.ld(linked{path: "/opt/x/liba.so", m32: true})
 			tr.write("/opt/y/liba.so", string(image{machine: elf.EM_AARCH64}.bytes()))
 			tr.lib("/opt/z/liba.so", nil)
 			tr.ld(linked{path: "/opt/x/libb.so", m32: true})
 		}, "/bin/p", []string{"liba.so => /opt/z/liba.so", "/opt/x/libb.so"}},
+		"one file by two names is loaded once, on behalf of the first": {func(tr tree) {
+			tr.prog("/bin/p", []string{"liba.so", "libz.so"}, rpath("/opt/x:/opt/y")...)
+			tr.lib("/opt/x/liba.so", b, runpath("$ORIGIN")...)
+			tr.link("../x/liba.so", "/opt/y/libz.so")
+			tr.lib("/opt/y/libb.so", nil)
+		}, "/bin/p", []string{"liba.so => /opt/x/liba.so", "libb.so"}},
+		"directories that are none": {func(tr tree) {
+			tr.prog("/bin/p", a, rpath("::/bin/p/x:/opt/"+strings.Repeat("x", 300)+":/none:/opt/y//:/opt/x")...)
+			tr.lib("/opt/x/liba.so", nil)
+			tr.lib("/opt/y/liba.so", nil)
+		}, "/bin/p", []string{"liba.so => /opt/y/liba.so"}},
+		"a name that no file can have": {func(tr tree) {
+			tr.prog("/bin/p", []string{strings.Repeat("x", 300)})
+		}, "/bin/p", []string{strings.Repeat("x", 300)}},
 		"a library that calls itself by the name is the one": {func(tr tree) {
 			tr.prog("/bin/p", []string{"/opt/y/liba.so", "libz.so.1"}, rpath("/opt/x")...)
 			tr.lib("/opt/y/liba.so", nil, soname("libz.so.1")...)
@@ -428,6 +443,45 @@ func TestTreeAuxiliary(t *testing.T) {
 	o, err := New(host.New(tr.root)).Resolve("/bin/p")
 	if err != nil || len(o.Missing) != 0 || len(o.Libraries) != 1 {
 		t.Fatalf("%+v, %v", o, err)
+	}
+}
+
+// What depends on where a program is started is not found.
+func TestTreeWorkingDirectory(t *testing.T) {
+	tr := newTree(t)
+	tr.prog("/bin/p", []string{"sub/liba.so", "libb.so"}, rpath("sub::./sub")...)
+	tr.lib("/sub/liba.so", nil)
+	tr.lib("/sub/libb.so", nil)
+	tr.lib("/libb.so", nil)
+	o, err := New(host.New(tr.root)).Resolve("/bin/p")
+	if want := []Missing{{"sub/liba.so", "/bin/p"}, {"libb.so", "/bin/p"}}; err != nil || !slices.Equal(o.Missing, want) {
+		t.Errorf("%+v, %v", o, err)
+	}
+}
+
+// Where ldconfig has not run: what is built into the loader needs no cache.
+func TestTreeNoCache(t *testing.T) {
+	tr := newTree(t)
+	tr.write("/etc/ld.so.conf", "/opt\n/usr/lib\n/usr/lib/more\n")
+	tr.prog("/bin/p", []string{"liba.so"})
+	tr.prog("/bin/r", []string{"libc.so"})
+	tr.lib("/usr/lib/more/libc.so", nil)
+	tr.lib("/usr/lib/liba.so", nil)
+	tr.lib("/opt/liba.so", nil)
+	tr.prog("/bin/q", []string{"liba.so", "libb.so"}, "-z", "nodefaultlib")
+	tr.lib("/usr/lib/libb.so", nil)
+	if o := tr.check(ld64, "/bin/p", "liba.so => /usr/lib/liba.so"); o.Cache != "" {
+		t.Errorf("%q is said to be needed", o.Cache)
+	}
+	o, err := New(host.New(tr.root)).Resolve("/bin/q")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, err := New(host.New(tr.root)).Resolve("/bin/r"); err != nil || len(r.Libraries) != 1 || r.Cache != cachePath {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if found, missing := ours(host.New(tr.root), o); !slices.Equal(found, []string{"liba.so => /opt/liba.so"}) || !slices.Equal(missing, []string{"libb.so"}) {
+		t.Errorf("%q %q", found, missing)
 	}
 }
 
@@ -737,8 +791,10 @@ func TestTreeCache(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if found, missing := ours(h, o); !slices.Equal(append(found, missing...), want) || o.Cache != cachePath {
-				t.Errorf("without a cache:\n%q %q, want\n%q", found, o.Cache, want)
+			without := slices.Clone(want)
+			without[2] = "lib1.so.1 => /lib/lib1.so.1"
+			if found, missing := ours(h, o); !slices.Equal(append(found, missing...), without) || o.Cache != cachePath {
+				t.Errorf("without a cache:\n%q %q, want\n%q", found, o.Cache, without)
 			}
 			if err := os.Rename(stale+".away", stale); err != nil {
 				t.Fatal(err)
@@ -837,6 +893,7 @@ func TestTreeLevels(t *testing.T) {
 	in("/lib/x86_64-linux-gnu", 1, "libless.so.1")
 	tr.prog("/bin/p", []string{"liball.so.1", "libconf.so.1", "librun.so.1", "libtwo.so.1", "libfour.so.1"}, runpath("/opt/run")...)
 	tr.prog("/bin/q", []string{"libnone.so.1"})
+	tr.prog("/bin/r", []string{"liball.so.1"})
 	in("/lib/x86_64-linux-gnu", 1, "libnone.so.1")
 
 	for _, cache := range []bool{false, true} {
@@ -896,6 +953,9 @@ func TestTreeLevels(t *testing.T) {
 			if o, err := r.Resolve("/bin/q"); err != nil || o.OtherCPUs != nil {
 				t.Errorf("%+v, %v", o, err)
 			}
+			if o, err := r.Resolve("/bin/r"); err != nil || o.OtherCPUs == nil || o.Cache != "" {
+				t.Errorf("%+v, %v", o, err)
+			}
 		}
 	}
 }
@@ -941,6 +1001,25 @@ func TestLoaderItself(t *testing.T) {
 			if want := fmt.Sprintf("%#x", 1<<len(thisCPU().levels)-1); want != said["dl_hwcaps_subdirs_active"] {
 				t.Errorf("%s: the levels of this CPU are %q, it says %s", loader, thisCPU().levels, said["dl_hwcaps_subdirs_active"])
 			}
+		}
+	}
+}
+
+func TestSystemDirs(t *testing.T) {
+	for _, c := range []struct {
+		data, dirs, lib string
+	}{
+		{"\x01/lib/\x00x\x00/lib64/\x00/usr/lib64/\x00", "/lib64/ /usr/lib64/", "lib64"},
+		{"x\x00/usr/lib/\x00/usr/share/\x00", "/usr/lib/", "lib"},
+		{"\x19/nix/store/x-glibc-2.40/lib/\x00", "/nix/store/x-glibc-2.40/lib/", "lib"},
+		{"/lib/a/\x00/usr/lib/a/\x00\x00/lib/b/\x00", "/lib/a/ /usr/lib/a/", "lib/a"},
+		// The last string before the run, and what follows a broken one, are not of it.
+		{"/lib/x/\x00\xff/lib32/\x00/usr/lib32/\x00", "/lib32/ /usr/lib32/", "lib32"},
+		{"/lib/no\x00lib/\x00//\x00", "", ""},
+	} {
+		dirs := systemDirs([]byte(c.data))
+		if got := strings.Join(dirs, " "); got != c.dirs || len(dirs) > 0 && dollarLib(dirs[0]) != c.lib {
+			t.Errorf("%q: %q, want %q", c.data, got, c.dirs)
 		}
 	}
 }
