@@ -149,6 +149,7 @@ func Make(spec *contents.Spec, h Host) (*Plan, error) {
 	for _, d := range spec.Devices {
 		p.device(d)
 	}
+	p.owners()
 	if len(p.problems) > 0 {
 		slices.SortStableFunc(p.problems, func(a, b Problem) int {
 			file := func(p Problem) int { return slices.Index(spec.Sources, p.At.File) }
@@ -259,7 +260,7 @@ func (p *planner) way(at contents.At, dir string) (inside, outside string, ok bo
 		in, out := path.Join(inside, part), path.Join(outside, part)
 		have := p.tree[in]
 		if have == nil && p.state(in) {
-			return "", "", false // its owner's; nothing is put there
+			return in, "", false // its owner's; nothing is put there
 		}
 		info, err := p.Files.Lstat(out)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
@@ -796,7 +797,25 @@ func (p *planner) installed() {
 func (p *planner) place(at contents.At, name string) (string, bool) {
 	dir, base := path.Split(name)
 	inside, _, ok := p.way(at, dir)
+	if inside != "" && p.state(inside) {
+		p.inState(at, name)
+		return "", false
+	}
 	return path.Join(inside, base), ok
+}
+
+func (p *planner) inState(at contents.At, name string) {
+	p.problem(at, "remove one of the two, or move it", "%q is in a state directory, as the links lead, and builds leave that alone", name)
+}
+
+// owners finds what was planned inside a state directory that was not known to be one
+// yet: its owner could put a link in the way of whoever writes, owns or compares it.
+func (p *planner) owners() {
+	for name, e := range p.tree {
+		if name != "/" && p.state(path.Dir(name)) {
+			p.inState(e.asker, name)
+		}
+	}
 }
 
 func (p *planner) directory(d contents.Directory) {
