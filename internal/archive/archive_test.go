@@ -309,7 +309,7 @@ func TestRealTar(t *testing.T) {
 	}
 	// Where the last member ends is compared with where the file does.
 	t.Run("a sparse file comes last", func(t *testing.T) {
-		for _, args := range [][]string{{"--format=gnu"}, {"--sparse-version=0.0"}, {"--sparse-version=0.1"}, {"--sparse-version=1.0"}} {
+		for _, args := range [][]string{{"--format=gnu"}, {"--format=pax", "--sparse-version=0.0"}, {"--format=pax", "--sparse-version=0.1"}, {"--format=pax", "--sparse-version=1.0"}} {
 			all, err := readAll(put(t, run(t, nil, "tar", append(args, "--sparse", "-C", root, "-cf", "-", "empty", "sparse")...)), atMost)
 			if err != nil || len(all) != 2 || all[1].Size != 1<<20+4096 {
 				t.Errorf("%q: %v", args, err)

@@ -277,6 +277,7 @@ func TestChoose(t *testing.T) {
 		"only for another":         {[]descriptor{foreign}, "", "has an image for linux/s390x, and this machine is linux/" + runtime.GOARCH},
 		"only for another system":  {[]descriptor{other}, "", "has an image for windows/" + runtime.GOARCH},
 		"none":                     {nil, "", "has no image"},
+		"none in an index":         {[]descriptor{s.add(indexType, []byte("{}"))}, "", "has no image"},
 		"no image but a list":      {[]descriptor{docker(a, "application/vnd.example+json")}, "", `of the type "application/vnd.example+json"`},
 		"no file system":           {[]descriptor{s.addJSON(manifestType, map[string]any{"config": s.add("application/vnd.cncf.helm.config.v1+json", []byte("{}"))})}, "", "has no file system"},
 	} {
