@@ -90,7 +90,7 @@ func Stat(st *unix.Stat_t) Info {
 // directories on the way are followed by the kernel: use Walk to learn of them.
 func (h *Host) Lstat(name string) (Info, error) {
 	a, ok := h.known[name]
-	if ok && (a.noted || h.aside) {
+	if ok && a.noted {
 		return a.info, a.err
 	}
 	if !ok {
