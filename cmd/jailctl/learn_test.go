@@ -220,28 +220,7 @@ func TestLearnTerminal(t *testing.T) {
 	tty.send("echo status=$?\n")
 	tty.expect("status=0")
 
-	command := Jailctl + " learn -o terminal --force " + Jail + "/bin/probe count 2 3 15\n"
-	tty.send(command)
-	tty.expect("ready")
-	tty.send("\x03")
-	tty.expect("2\r\n")
-	tty.send("\x1c")
-	if got := tty.expect("3\r\n"); strings.Contains(got, "2") {
-		t.Errorf("Ctrl-C arrived twice: %q", got)
-	}
-	for range 3 {
-		tty.send("\x1a")
-		tty.expect("Stopped")
-		tty.expect("READY>")
-		tty.send("fg\n")
-		tty.expect("probe count")
-		tty.send("\x03")
-		tty.expect("2\r\n")
-	}
-	tty.send("\x1a")
-	tty.expect("READY>")
-	tty.send("kill %1; fg\n")
-	tty.expect("15\r\n")
+	tty.jobControl(Jailctl + " learn -o terminal --force " + Jail + "/bin/probe count 2 3 15")
 	tty.expect("wrote terminal.contents.txtpb and terminal.policy.txtpb")
 	tty.expect("READY>")
 	// An interactive program keeps the terminal.
