@@ -124,7 +124,7 @@ func (p *program) learn(o learnOptions, argv []string) error {
 		}
 	}
 	// From here on nothing is done with more rights than the command has.
-	dir, err := os.Getwd()
+	dir, err := workingDirectory()
 	if err != nil {
 		return cannot("", "learn: %w", err)
 	}
@@ -136,8 +136,9 @@ func (p *program) learn(o learnOptions, argv []string) error {
 	if err != nil {
 		return cannot("", "learn: %w", err)
 	}
-	p.follow(&command)
+	over := p.follow(&command)
 	ended, err := record.Run(command)
+	over()
 	if err != nil {
 		return cannot("", "learn from %q: %w", argv[0], err)
 	}
@@ -226,15 +227,29 @@ func (p *program) become(user source.User) ([]string, error) {
 	return env, nil
 }
 
-// follow has signals and stops take the way that they take without learn.
-func (p *program) follow(command *learn.Command) {
+// workingDirectory is the kernel's answer; os.Getwd believes PWD, which may have links.
+func workingDirectory() (string, error) {
+	b := make([]byte, unix.PathMax)
+	n, err := unix.Getcwd(b)
+	if err != nil {
+		return "", fmt.Errorf("cannot tell the working directory: %w", err)
+	}
+	return string(b[:n-1]), nil
+}
+
+// follow has signals and stops take the way that they take without learn, until over
+// is called.
+func (p *program) follow(command *learn.Command) (over func()) {
 	var pid atomic.Int64
-	var left, enough atomic.Bool
+	var left, enough, ended atomic.Bool
 	relay := p.relay(
 		func(sig syscall.Signal) {
-			if left.Load() {
+			switch {
+			case ended.Load():
+				die(sig)
+			case left.Load():
 				enough.Store(true)
-			} else {
+			default:
 				syscall.Kill(int(pid.Load()), sig)
 			}
 		},
@@ -256,6 +271,11 @@ func (p *program) follow(command *learn.Command) {
 			p.say("Ctrl-C ends learning and leaves it alone", "the command has ended; what it left running is followed to its end")
 		}
 		return !enough.Load()
+	}
+	return func() {
+		// A signal that ended the command may be on its way to us as well.
+		left.Store(true)
+		time.AfterFunc(100*time.Millisecond, func() { ended.Store(true) })
 	}
 }
 
@@ -311,8 +331,11 @@ func (p *program) outputs(jail string) []string {
 	if p.root {
 		return []string{paths.Contents(jail), paths.Policy(jail)}
 	}
-	return []string{jail + ".contents" + source.Suffix, jail + ".policy" + source.Suffix}
+	return []string{jail + learnedContents, jail + ".policy" + source.Suffix}
 }
+
+// learnedContents ends the name of a contents file that is not installed.
+const learnedContents = ".contents" + source.Suffix
 
 func (p *program) printTexts(_ string, t texts, _ bool) error {
 	p.write(t.Contents)

@@ -114,11 +114,11 @@ func (p *program) check(args []string) error {
 }
 
 // isContents tells whether a file is a contents file or a preset, by the name of its
-// directory.
+// directory, or by the name that learn gives it.
 func isContents(file string) bool {
 	absolute, _ := filepath.Abs(file)
 	dir := filepath.Base(filepath.Dir(absolute))
-	return dir == "contents" || dir == "presets"
+	return dir == "contents" || dir == "presets" || strings.HasSuffix(file, learnedContents)
 }
 
 // checkText checks a policy, or a contents file or preset with all that it includes;

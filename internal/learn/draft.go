@@ -53,7 +53,8 @@ type draft struct {
 	links map[string]string          // and the links on the way, with their targets
 	dirs  []*state                   // where the run, or the command in the jail, writes
 	notes []note
-	asked []string // patterns of directories that lines ask for as a whole
+	left  []*file         // that are missing and that no directory brings
+	roots map[string]bool // directories, and whether they are root's alone
 }
 
 // A line is one of the contents file.
@@ -82,7 +83,7 @@ func (r *Record) Draft(w World) (*Draft, error) {
 	if len(r.Steps) == 0 {
 		return nil, errors.New("nothing was executed")
 	}
-	d := &draft{Record: r, World: w, links: map[string]string{}}
+	d := &draft{Record: r, World: w, links: map[string]string{}, roots: map[string]bool{}}
 	d.writes()
 	d.programLines()
 	d.sort()
@@ -157,10 +158,22 @@ func (d *draft) writes() {
 			at[path.Dir(f.path)] = step
 		}
 	}
-	// A repository is its user's: git works in no other's.
+	own := map[string]int{}
 	for _, f := range d.files {
-		if work, _, ok := strings.Cut(f.path, "/.git/"); ok && f.stat.Uid == d.User.UID && at[work] == 0 {
-			step, _ := f.step()
+		if f.stat.Uid != d.User.UID {
+			continue
+		}
+		// A repository is its user's: git works in no other's.
+		work, _, data := strings.Cut(f.path, "/.git/")
+		if !data && f.isRegular() && f.did[executed] == 0 {
+			// Many files of somebody's are what they work on, and will be others tomorrow.
+			if work = path.Dir(f.path); beneath(work, d.Dir) {
+				work = d.Dir
+			}
+			own[work]++
+			data = own[work] > 4*many
+		}
+		if step, _ := f.step(); data && (at[work] == 0 || step < at[work]) {
 			at[work] = step
 		}
 	}
@@ -278,9 +291,13 @@ func (d *draft) sort() {
 	for _, name := range slices.Sorted(maps.Keys(d.kernel)) {
 		d.note(kernels, quoted(name)+" ("+d.name(d.kernel[name])+" uses it)")
 	}
+	walks := d.walks()
 	for _, name := range slices.Sorted(maps.Keys(d.files)) {
 		f := d.files[name]
 		step, did := f.step()
+		if did <= listed && !f.again && walks[step] > 0 {
+			continue
+		}
 		item := quoted(name) + " (" + d.what(step, did) + ")"
 		s := d.state(name)
 		switch {
@@ -304,6 +321,9 @@ func (d *draft) sort() {
 			d.note("neither files nor directories", item)
 		}
 	}
+	for _, step := range slices.Sorted(maps.Keys(walks)) {
+		d.note("what was looked at and not opened, by steps that walk whole trees", fmt.Sprintf("%d files and directories (%s)", walks[step], d.name(step)))
+	}
 	if !hosts {
 		d.withoutNames()
 	}
@@ -314,6 +334,20 @@ func (d *draft) sort() {
 		}
 	}
 	d.findLinks()
+}
+
+// walks are the steps that looked at more files than a jail would be made for, as
+// find(1) does, and how many.
+func (d *draft) walks() map[int]int {
+	const most = 1000
+	looks := map[int]int{}
+	for _, f := range d.files {
+		if step, did := f.step(); did <= listed && !f.again && d.state(f.path) == nil && !outside(f.path) {
+			looks[step]++
+		}
+	}
+	maps.DeleteFunc(looks, func(_, n int) bool { return n <= most })
+	return looks
 }
 
 // device asks for one of those that a jail can have.
@@ -394,24 +428,20 @@ func (d *draft) findLinks() {
 	for _, f := range d.want {
 		wanted[f.path] = true
 	}
-	for name := range d.Record.names {
+	for name, real := range d.Record.names {
 		// What came of a path may be left out, and so are the links.
-		if real, err := d.Host.Files.Real(name); err == nil && d.files[real] != nil && !wanted[real] {
+		if d.files[real] != nil && !wanted[real] {
 			continue
 		}
+		there := false
 		d.Host.Files.Walk(name, func(at string, info host.Info) {
-			if !info.IsSymlink() || outside(at) || d.state(at) != nil || d.ours(at) {
-				return
+			if !there && info.IsSymlink() && !outside(at) && d.state(at) == nil && !d.ours(at) {
+				if target, err := d.Host.Files.Readlink(at); err == nil {
+					d.links[at] = target
+				}
 			}
-			if target, err := d.Host.Files.Readlink(at); err == nil {
-				d.links[at] = target
-			}
+			there = there || at == real // which may be a link itself
 		})
-	}
-	for _, f := range d.want {
-		if target, err := d.Host.Files.Readlink(f.path); err == nil && f.isLink() {
-			d.links[f.path] = target
-		}
 	}
 }
 

@@ -63,6 +63,33 @@ func TestData(t *testing.T) {
 	hasNot(t, text, "paths: "+literal(dir))
 }
 
+// Many files of the user's are data, a few are copied.
+func TestOwnFiles(t *testing.T) {
+	var files []string
+	for i := range 20 {
+		files = append(files, fmt.Sprintf("d/%d", i))
+	}
+	dir := directory(t, files...)
+	text, _ := shelled(t, dir, "cat d/*")
+	has(t, text, "directories { path: "+literal(dir)+" owner: ")
+	hasNot(t, text, "paths: "+literal(dir))
+	text, _ = shelled(t, dir, "cat d/1*")
+	has(t, text, "paths: "+literal(dir+"/d/19"))
+	hasNot(t, text, "state: true")
+}
+
+// What a step only looks at while it walks a tree is not copied, unless another does.
+func TestWalks(t *testing.T) {
+	text, _ := shelled(t, directory(t), "find /usr/share -name '*.none'; test -e /usr/share/dpkg/cputable")
+	if !regexp.MustCompile(`(?m)^#   \d{4,} files and directories \(step 2 \(find\)\)$`).MatchString(text) {
+		t.Errorf("nothing is said of what was walked:\n%s", text)
+	}
+	has(t, text, `paths: "/usr/share/dpkg/cputable"`)
+	if n := strings.Count(text, "/usr/share"); n > 5 {
+		t.Errorf("%d lines in\n%s", n, text)
+	}
+}
+
 // A directory for everyone's temporary files stays one.
 func TestTemporary(t *testing.T) {
 	dir := directory(t)

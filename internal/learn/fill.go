@@ -21,7 +21,8 @@ import (
 //   - a package of which more than many files were used, so that another run of the
 //     same program finds what it wants; files of directories that were used up do not
 //     count, since these are asked for by themselves;
-//   - a directory of which all was used, but one file alone;
+//   - a directory of which all was used, but one file alone; of one with more than four
+//     times many, three quarters are enough;
 //   - a directory with no file of a package in it, if more than four times many of
 //     these and of single files are beneath it: something that was installed by hand;
 //   - what python has compiled, which no package owns, and without which it would
@@ -35,7 +36,7 @@ func (d *draft) packages() {
 	used, first := map[packages.Package]int{}, map[packages.Package]*file{}
 	for _, f := range d.missingFiles() {
 		owner, ok := d.Host.Packages.Owner(f.path)
-		if !ok || slices.ContainsFunc(usedUp, func(dir string) bool { return beneath(f.path, dir) }) {
+		if !ok || in(usedUp, f.path) != "" {
 			continue
 		}
 		if used[owner]++; first[owner] == nil {
@@ -86,38 +87,66 @@ func (d *draft) packages() {
 	}
 }
 
-// usedUp are the topmost directories of which all files, and there are some, are among
-// others.
-func (d *draft) usedUp(files []*file) (all []string) {
-	used := counted(files)
+// in finds the first of some directories that a path is in, from below; "" is none.
+func in(dirs map[string]bool, name string) string {
+	for ; name != "/"; name = path.Dir(name) {
+		if dirs[name] {
+			return name
+		}
+	}
+	return ""
+}
+
+// usedUp are the topmost directories of which all files, or nearly, are among others.
+func (d *draft) usedUp(files []*file) map[string]bool {
+	all, used := map[string]bool{}, d.counted(files)
 	for _, dir := range slices.Sorted(maps.Keys(used)) {
-		if used[dir] > 1 && path.Base(dir) != "__pycache__" && !d.own(dir) && !slices.ContainsFunc(all, func(above string) bool { return beneath(dir, above) }) && count(dir, used[dir]+1) == used[dir] {
-			all = append(all, dir)
+		n := used[dir]
+		most := n
+		if n > 4*many {
+			most = n * 4 / 3
+		}
+		if n > 1 && path.Base(dir) != compiled && in(all, dir) == "" && count(dir, most+1) <= most {
+			all[dir] = true
 		}
 	}
 	return all
 }
 
 // counted says how many of some files are in a directory and beneath; of directories
-// such as /etc and /usr it says nothing.
-func counted(files []*file) map[string]int {
+// such as /etc and /usr, and of those that are not root's alone, it says nothing.
+func (d *draft) counted(files []*file) map[string]int {
 	used := map[string]int{}
 	for _, f := range files {
-		if !f.isRegular() {
-			continue
-		}
-		for dir := path.Dir(f.path); strings.Count(dir, "/") > 1; dir = path.Dir(dir) {
-			used[dir]++
+		if f.isRegular() {
+			d.climb(f.path, func(dir string) { used[dir]++ })
 		}
 	}
 	return used
 }
 
-// own reports whether a directory belongs to who ran the command: what will be in it
-// tomorrow is nothing for a jail.
-func (d *draft) own(dir string) bool {
-	st := stat(dir)
-	return st == nil || st.Uid == d.User.UID
+// climb visits the directories above a path, as far as only root can write there: what
+// others will have put beneath them tomorrow is nothing for a jail.
+func (d *draft) climb(name string, visit func(dir string)) {
+	climb(name, func(dir string) bool {
+		alone, known := d.roots[dir]
+		if !known {
+			st := stat(dir)
+			alone = st != nil && st.Uid == 0 && st.Mode&0o022 == 0
+			d.roots[dir] = alone
+		}
+		if alone {
+			visit(dir)
+		}
+		return alone
+	})
+}
+
+// climb visits the directories above a path, but for those such as /usr, while visit
+// says to.
+func climb(name string, visit func(dir string) bool) {
+	for dir := path.Dir(name); strings.Count(dir, "/") > 1 && visit(dir); dir = path.Dir(dir) {
+	}
 }
 
 // count is how many files there are in a directory and beneath, and no more than most.
@@ -134,61 +163,67 @@ func count(dir string, most int) (n int) {
 	return n
 }
 
+// compiled is where python keeps what it has compiled.
+const compiled = "__pycache__"
+
 // directories asks for those directories as a whole that the rules are for.
 func (d *draft) directories() {
-	for _, dir := range d.installations(d.usedUp(d.left())) {
+	d.left = d.missingFiles()
+	for _, dir := range d.installations(d.usedUp(d.left)) {
 		d.whole(escaped(dir))
 	}
-	compiled := map[string][]string{} // by the directory above the modules'
-	for dir := range counted(d.left()) {
-		if path.Base(dir) == "__pycache__" && !d.own(dir) {
+	caches := map[string][]string{} // by the directory above the modules'
+	for dir := range d.counted(d.left) {
+		if path.Base(dir) == compiled {
 			above := path.Dir(path.Dir(dir))
-			compiled[above] = append(compiled[above], dir)
+			caches[above] = append(caches[above], dir)
 		}
 	}
-	for _, above := range slices.Sorted(maps.Keys(compiled)) {
-		if dirs := compiled[above]; len(dirs) > 1 {
-			d.whole(escaped(above) + "/*/__pycache__")
+	for _, above := range slices.Sorted(maps.Keys(caches)) {
+		if dirs := caches[above]; len(dirs) > 1 {
+			d.whole(escaped(above) + "/*/" + compiled)
 		} else {
 			d.whole(escaped(dirs[0]))
 		}
 	}
-	used := counted(d.left())
+	used := d.counted(d.left)
 	for _, dir := range slices.Sorted(maps.Keys(used)) {
-		if used := counted(d.left())[dir]; used > many && !d.own(dir) && count(dir, 4*used+1) <= 4*used {
+		if n := used[dir]; n > many && count(dir, 4*n+1) <= 4*n {
 			d.whole(escaped(dir))
+			used = d.counted(d.left)
 		}
 	}
 }
 
-// installations puts directories that are nobody's but theirs in the place of what would be too
-// many lines beneath them.
-func (d *draft) installations(dirs []string) []string {
-	units := slices.Clone(dirs)
-	for _, f := range d.left() {
-		if !slices.ContainsFunc(dirs, func(dir string) bool { return beneath(f.path, dir) }) {
-			units = append(units, f.path)
+// installations puts directories that are nobody's but theirs in the place of what
+// would be too many lines beneath them.
+func (d *draft) installations(dirs map[string]bool) []string {
+	lines := maps.Clone(dirs)
+	for _, f := range d.left {
+		if in(dirs, f.path) == "" {
+			lines[f.path] = true
 		}
 	}
-	above := slices.Collect(maps.Keys(counted(d.left())))
-	slices.SortFunc(above, func(a, b string) int {
+	n := map[string]int{}
+	for l := range lines {
+		d.climb(l, func(dir string) { n[dir]++ })
+	}
+	merged := map[string]bool{}
+	for _, dir := range deepest(n) {
+		if n[dir] > 4*many && !d.shared(dir) && path.Base(dir) != compiled {
+			merged[dir] = true
+			d.climb(dir, func(above string) { n[above] -= n[dir] - 1 })
+		}
+	}
+	maps.Copy(merged, dirs)
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(merged)), func(dir string) bool { return in(merged, path.Dir(dir)) != "" })
+}
+
+// deepest are directories, those that are beneath others before these.
+func deepest(of map[string]int) []string {
+	return slices.SortedFunc(maps.Keys(of), func(a, b string) int {
 		return cmp.Or(strings.Count(b, "/")-strings.Count(a, "/"), strings.Compare(a, b))
 	})
-	for _, dir := range above {
-		inside := func(name string) bool { return beneath(name, dir) }
-		n := 0
-		for _, u := range units {
-			if inside(u) {
-				n++
-			}
-		}
-		if n <= 4*many || d.own(dir) || d.shared(dir) || path.Base(dir) == "__pycache__" {
-			continue
-		}
-		units = append(slices.DeleteFunc(units, inside), dir)
-		dirs = append(slices.DeleteFunc(dirs, inside), dir)
-	}
-	return dirs
 }
 
 // shared reports whether a directory is for the files of many: one such as /usr/share,
@@ -208,24 +243,26 @@ func (d *draft) shared(dir string) bool {
 func (d *draft) whole(pattern string) {
 	var all []string
 	used, n, step := 0, 0, 0
-	for _, f := range d.left() {
-		if in := matches(pattern, f.path); in != "" {
-			if used++; step == 0 {
-				step, _ = f.step()
-			}
-			if !slices.Contains(all, in) {
-				all = append(all, in)
-			}
+	d.left = slices.DeleteFunc(d.left, func(f *file) bool {
+		dir := matches(pattern, f.path)
+		if dir == "" {
+			return false
 		}
-	}
-	for _, in := range all {
-		n += count(in, 1<<20)
+		if used++; step == 0 {
+			step, _ = f.step()
+		}
+		if !slices.Contains(all, dir) {
+			all = append(all, dir)
+		}
+		return true
+	})
+	for _, dir := range all {
+		n += count(dir, 1<<20)
 	}
 	d.pathLine(pattern, fmt.Sprintf("%s: %d of its %d files were used", d.name(step), used, n))
-	d.asked = append(d.asked, pattern)
 }
 
-// matches is the directory above a path that a pattern means, "" where it means none.
+// matches is the path or the directory above it that a pattern means, "" for none.
 func matches(pattern, name string) string {
 	for ; name != "/"; name = path.Dir(name) {
 		if ok, _ := path.Match(pattern, name); ok {
@@ -235,13 +272,6 @@ func matches(pattern, name string) string {
 	return ""
 }
 
-// left are the files that are missing and that no directory brings.
-func (d *draft) left() []*file {
-	return slices.DeleteFunc(d.missingFiles(), func(f *file) bool {
-		return slices.ContainsFunc(d.asked, func(pattern string) bool { return matches(pattern, f.path) != "" })
-	})
-}
-
 // paths asks for each file that is left, by a name that brings the links on the way.
 func (d *draft) paths() {
 	names := map[string]string{}
@@ -249,7 +279,7 @@ func (d *draft) paths() {
 		if path.Clean(name) != name {
 			continue
 		}
-		if real, err := d.Host.Files.Real(name); err == nil && real != name && names[real] == "" {
+		if real := d.Record.names[name]; real != name && names[real] == "" {
 			names[real] = name
 		}
 	}

@@ -34,10 +34,10 @@ func (r *Record) Absent(argv []string, name string, executes bool) {
 	case executes || f.Stat.Mode&(unix.S_IFMT|0o111) == unix.S_IFREG|0o111:
 		r.execute(name, root.Programs(name), step)
 	case f.IsDir():
-		r.named(name)
+		r.named(name, f.Path)
 		r.did(f, looked, step)
 	default:
-		r.named(name)
+		r.named(name, f.Path)
 		r.did(f, read, step)
 	}
 }
@@ -45,7 +45,7 @@ func (r *Record) Absent(argv []string, name string, executes bool) {
 // Lacks is the lines that a contents file must have more, so that what was absent is
 // there; empty: none.
 func (r *Record) Lacks(w World) string {
-	d := &draft{Record: r, World: w, links: map[string]string{}}
+	d := &draft{Record: r, World: w, links: map[string]string{}, roots: map[string]bool{}}
 	d.programLines()
 	d.sort()
 	d.fill()

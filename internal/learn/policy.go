@@ -237,33 +237,25 @@ func (d *draft) unveils(notes map[string]string) []confine.Path {
 		}
 	}
 	for _, access := range []string{"r", "rx"} {
-		merge := map[string]int{}
+		n := map[string]int{}
 		for at, have := range letters {
-			if have != access {
-				continue
-			}
-			for dir := path.Dir(at); strings.Count(dir, "/") > 1; dir = path.Dir(dir) {
-				merge[dir]++
+			if have == access {
+				climb(at, func(dir string) bool { n[dir]++; return true })
 			}
 		}
-		dirs := slices.Sorted(maps.Keys(merge))
-		slices.SortStableFunc(dirs, func(a, b string) int { return strings.Count(b, "/") - strings.Count(a, "/") })
-		for _, dir := range dirs {
-			var inside []string
-			for at, have := range letters {
-				if have == access && at != dir && beneath(at, dir) {
-					inside = append(inside, at)
-				}
-			}
-			if len(inside) <= many {
+		for _, dir := range deepest(n) {
+			if n[dir] <= many {
 				continue
 			}
-			slices.SortFunc(inside, func(a, b string) int { return steps[a] - steps[b] })
-			step := steps[inside[0]]
-			for _, at := range inside {
-				delete(letters, at)
+			step := len(d.Steps)
+			for at, have := range letters {
+				if have == access && beneath(at, dir) {
+					step = min(step, steps[at])
+					delete(letters, at)
+				}
 			}
 			add(dir, access, step)
+			climb(dir, func(above string) bool { n[above] -= n[dir] - 1; return true })
 		}
 	}
 	var all []confine.Path

@@ -26,11 +26,11 @@ type Record struct {
 	steps map[int]int // of threads
 	calls map[int]*pending
 
-	files    map[string]*file // by path without links
-	names    map[string]bool  // as the programs wrote them, absolute
-	kernel   map[string]int   // /proc/self and the like, and the step
-	made     map[string]bool  // by the run
-	changed  map[string]int   // directories in which it made or removed something
+	files    map[string]*file  // by path without links
+	names    map[string]string // of files, as programs wrote them, absolute, and without links
+	kernel   map[string]int    // /proc/self and the like, and the step
+	made     map[string]bool   // by the run
+	changed  map[string]int    // directories in which it made or removed something
 	rights   map[string]*right
 	likes    [][2]string // paths of rights that must have those of another
 	usesDir  bool        // relative paths, or getcwd
@@ -73,6 +73,8 @@ type file struct {
 	path string
 	stat unix.Stat_t
 	did  [deeds]int // the first step that did, 0: none
+	// again: a second step has looked at it.
+	again bool
 }
 
 // step is the first that did the most of a file, and that.
@@ -130,7 +132,7 @@ func New(dir string) (*Record, error) {
 	}
 	return &Record{
 		Dir: dir, judge: judge, steps: map[int]int{}, calls: map[int]*pending{},
-		files: map[string]*file{}, names: map[string]bool{}, kernel: map[string]int{}, made: map[string]bool{}, changed: map[string]int{},
+		files: map[string]*file{}, names: map[string]string{}, kernel: map[string]int{}, made: map[string]bool{}, changed: map[string]int{},
 		rights: map[string]*right{}, needs: map[string]*need{}, sockets: map[string]uint16{}, unix: map[string]*need{},
 		connect: map[uint32]int{}, bind: map[uint32]int{},
 	}, nil
@@ -204,7 +206,6 @@ func (r *Record) executed(pid, former int) {
 		r.blind++
 		return
 	}
-	r.named(call.Paths[0])
 	r.usesDir = r.usesDir || call.Cwd()
 	files := make([]ptrace.File, 0, len(call.uses))
 	for _, u := range call.uses {
@@ -222,7 +223,9 @@ func lookUp(name string) (ptrace.File, error) {
 
 // execute notes a program and what the kernel loads for it.
 func (r *Record) execute(name string, files []ptrace.File, step int) {
-	r.named(name)
+	if len(files) > 0 {
+		r.named(name, files[0].Path)
+	}
 	for _, f := range files {
 		r.did(f, executed, step)
 		r.right(f.Path, unix.LANDLOCK_ACCESS_FS_EXECUTE|unix.LANDLOCK_ACCESS_FS_READ_FILE, step)
@@ -230,10 +233,10 @@ func (r *Record) execute(name string, files []ptrace.File, step int) {
 	r.programs = append(r.programs, program{path.Clean(name), files, step})
 }
 
-// named notes a path as a program wrote it: there may be links on the way.
-func (r *Record) named(name string) {
+// named notes a path as a program wrote it: there may be links on the way to the file.
+func (r *Record) named(name, real string) {
 	if strings.HasPrefix(name, "/") {
-		r.names[name] = true
+		r.names[name] = real
 	}
 }
 
@@ -268,6 +271,7 @@ func (r *Record) did(f ptrace.File, d deed, step int) {
 	if have.did[d] == 0 {
 		have.did[d] = step
 	}
+	have.again = have.again || have.did[d] != step
 }
 
 func (r *Record) right(at string, rights uint64, step int) {
@@ -412,7 +416,7 @@ func (r *Record) paths(p *pending, step int, errno unix.Errno) {
 			continue
 		}
 		if f.Exists {
-			r.named(p.Paths[i])
+			r.named(p.Paths[i], f.Path)
 		}
 		r.deed(p, i, f, step, errno)
 	}
@@ -601,7 +605,7 @@ func (r *Record) local(p *pending, step int, errno unix.Errno) {
 		r.right(dir, unix.LANDLOCK_ACCESS_FS_MAKE_SOCK, step)
 		return
 	}
-	r.named(p.Paths[0])
+	r.named(p.Paths[0], f.Path)
 	r.did(f, looked, step)
 }
 

@@ -119,7 +119,7 @@ func (d *draft) contents() []byte {
 	text := d.body()
 	return []byte("# proto-file: proto/contents.proto\n# proto-message: Contents\n#\n" +
 		d.head("Another run may need more: learn that too, or add it.", text) +
-		"description: " + literal("for "+path.Base(d.programs[0].name)) + "\n\n" + text)
+		"description: " + literal("for "+word(path.Base(d.programs[0].name))) + "\n\n" + text)
 }
 
 // body is the lines, and what they cannot bring.
