@@ -299,10 +299,10 @@ func (r *Record) entered(tid int, c seccomp.Call) {
 	if !ptrace.Names(name) {
 		return
 	}
-	k, err := ptrace.Look(tid, c, name)
+	k := ptrace.Look(tid, c, name)
 	defer k.Root.Close()
 	p.Call = k
-	if err != nil {
+	if err := k.Err; err != nil {
 		// Of a program that its user may not read, nothing can be seen.
 		if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
 			r.blind++

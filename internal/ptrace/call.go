@@ -52,26 +52,33 @@ type Call struct {
 	Paths []string // absolute in the process's root, as the process means them
 	Short []string // as it wrote them
 	how   []byte   // openat2's struct open_how
+	// Err is why not everything could be read.
+	Err error
 }
 
 // Look reads what the arguments of a call that has not been made point to. The Root
 // is to be closed, also after an error.
-func Look(tid int, c seccomp.Call, name string) (*Call, error) {
+func Look(tid int, c seccomp.Call, name string) *Call {
 	k := &Call{Call: c, TID: tid, Name: name}
-	var err error
+	k.Err = k.look()
+	return k
+}
+
+func (k *Call) look() (err error) {
+	tid, c := k.TID, k.Call
 	if k.Root, err = OpenRoot(fmt.Sprintf("/proc/%d/root", tid)); err != nil {
-		return k, err
+		return err
 	}
 	for _, at := range places[k.Name] {
 		written, err := text(tid, c.Args[at.path])
 		if err != nil {
-			return k, err
+			return err
 		}
 		full := written
 		if !strings.HasPrefix(full, "/") {
 			base, err := k.directory(at.dir)
 			if err != nil {
-				return k, err
+				return err
 			}
 			if full = base; written != "" { // else the descriptor itself, AT_EMPTY_PATH
 				full = strings.TrimSuffix(base, "/") + "/" + written
@@ -82,10 +89,10 @@ func Look(tid int, c seccomp.Call, name string) (*Call, error) {
 	if k.Name == "openat2" {
 		k.how = make([]byte, 16)
 		if n, err := Read(tid, c.Args[2], k.how); err != nil || n < len(k.how) {
-			return k, unix.EFAULT
+			return unix.EFAULT
 		}
 	}
-	return k, nil
+	return nil
 }
 
 // directory is what a relative path begins at: the descriptor in an argument, or the

@@ -60,7 +60,7 @@ func (x *explainer) filtered(tid int, c seccomp.Call) *Denial {
 	if v == nil {
 		return nil
 	}
-	k, err := ptrace.Look(tid, c, x.judge.Name(c))
+	k := ptrace.Look(tid, c, x.judge.Name(c))
 	defer k.Root.Close()
 	d := &Denial{Call: k.Name, What: k.Words(), Error: "killed", Why: v.Holds}
 	if d.Call == "" {
@@ -89,7 +89,7 @@ func (x *explainer) filtered(tid int, c seccomp.Call) *Denial {
 		d.Rule = Network
 	}
 	// What Landlock would say next, so that one round is enough.
-	if uses, want := x.uses(k); err == nil && x.mode(k, want) == "" {
+	if uses, want := x.uses(k); k.Err == nil && x.mode(k, want) == "" {
 		rule := d.Rule
 		x.unveil(d, uses, unix.EACCES)
 		d.Rule = rule
@@ -104,11 +104,11 @@ func (x *explainer) failed(tid int, c seccomp.Call, errno unix.Errno) *Denial {
 	if errno != unix.EACCES && errno != unix.EPERM && errno != unix.EXDEV {
 		return nil
 	}
-	k, err := ptrace.Look(tid, c, x.judge.Name(c))
+	k := ptrace.Look(tid, c, x.judge.Name(c))
 	defer k.Root.Close()
 	d := &Denial{Call: k.Name, What: k.Words(), Error: unix.ErrnoName(errno), Rule: Open, nothing: true}
-	if err != nil {
-		d.Why = "where it leads cannot be told: " + err.Error()
+	if k.Err != nil {
+		d.Why = "where it leads cannot be told: " + k.Err.Error()
 		return d
 	}
 	switch k.Name {

@@ -144,9 +144,9 @@ func (t *Trace) left(tid int, c seccomp.Call, _ int64, errno unix.Errno) {
 // absent tells of what a call did not find. An execve may have found the program and
 // not its interpreter.
 func (t *Trace) absent(tid int, c seccomp.Call) {
-	k, err := ptrace.Look(tid, c, t.x.judge.Name(c))
+	k := ptrace.Look(tid, c, t.x.judge.Name(c))
 	defer k.Root.Close()
-	if err != nil {
+	if k.Err != nil {
 		return
 	}
 	for _, name := range k.Paths {
