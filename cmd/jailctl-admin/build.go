@@ -98,7 +98,13 @@ it cannot be told.`,
 			if err != nil {
 				return err
 			}
-			return p.each("verify", names, func(ctx context.Context, name string) error { return p.verify(ctx, name, asJSON) })
+			return p.each("verify", names, func(ctx context.Context, name string) error {
+				err := p.verify(ctx, name, asJSON)
+				if all && errors.Is(err, jailtree.ErrNoTree) {
+					return nil
+				}
+				return err
+			})
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "a line of JSON for each jail")
@@ -118,7 +124,7 @@ leaves the jail alone until "jailctl build NAME" is asked for.`,
 		ValidArgsFunction: p.completeContents,
 		RunE: func(_ *cobra.Command, names []string) error {
 			if !p.root {
-				return cannot("run it as root", "rollback: only root may change a jail's tree")
+				return cannot("run it as root", "roll back: only root may change a jail's tree")
 			}
 			return p.each("roll back", names, func(ctx context.Context, name string) error {
 				s, err := p.store(ctx, "roll back", name, false)
@@ -160,6 +166,9 @@ again, without the state.`,
 				if !yes {
 					question := "remove the trees of " + name
 					if state := s.State(); len(state) > 0 {
+						for i := range state {
+							state[i] = quotedPath(state[i])
+						}
 						question += " and all that is in " + strings.Join(state, ", ")
 					}
 					answer, _ := p.ask(question + "? [y/N]")
@@ -198,7 +207,8 @@ func (p *program) each(verb string, names []string, do func(context.Context, str
 		t := &trouble{status: statusTrouble}
 		if problems := (jailtree.Problems{}); errors.As(err, &problems) {
 			for _, problem := range problems {
-				p.say("", "%v", problem)
+				at := problem.At
+				p.findings([]source.Problem{{File: at.File, Line: at.Line, Col: at.Col, What: problem.What, Fix: problem.Fix}})
 			}
 			err = &trouble{statusTrouble, fmt.Errorf("cannot %s %s: %s in its contents", verb, name, count(len(problems), "mistake")), ""}
 		} else if !errors.As(err, &t) {
@@ -288,7 +298,7 @@ type builder struct {
 
 // building is what a build is made from, on this machine.
 func (b *builder) building() jailtree.Building {
-	files := hostfiles.New("/")
+	files := hostfiles.New(b.files)
 	return jailtree.Building{
 		Host:     jailtree.Host{Files: files, Packages: packages.Open(files), Names: b.names},
 		Load:     b.contents,
@@ -333,7 +343,7 @@ func (b *builder) preview(ctx context.Context) error {
 			defer s.Close()
 		}
 	}
-	r, err := s.Preview(b.building())
+	r, err := s.Preview(ctx, b.building())
 	if err != nil {
 		return err
 	}
@@ -397,12 +407,18 @@ func (b *builder) build(ctx context.Context, replace bool) error {
 	if err != nil {
 		return err
 	}
+	if b.json {
+		for i := range r.Kept {
+			r.Kept[i] = jailtree.Text(r.Kept[i])
+		}
+		return b.object(result{b.name, r})
+	}
 	for _, kept := range r.Kept {
-		b.say("move it where it belongs; jailctl will not remove it", "%s holds state that no newer tree has", kept)
+		if !b.quiet {
+			b.say("move it where it belongs; jailctl will not remove it", "%s holds what no newer tree has", quotedPath(kept))
+		}
 	}
 	switch {
-	case b.json:
-		return b.object(result{b.name, r})
 	case !r.Changed:
 		b.inform("%s: nothing to do", b.name)
 	default:
@@ -436,6 +452,9 @@ func (p *program) object(v any) error {
 
 // summary is how many changes of each sort there are.
 func summary(r *jailtree.Report) string {
+	if len(r.Changes) == 0 {
+		return "the tree in use is not as it was built (jailctl verify says how), " + count(r.Files, "file")
+	}
 	n := map[string]int{}
 	for _, c := range r.Changes {
 		n[c.Op]++
@@ -518,7 +537,7 @@ func (p *program) verify(ctx context.Context, name string, asJSON bool) error {
 		}{name, files, read, found})
 	} else {
 		for _, f := range found {
-			from := cmp.Or(f.Package, f.Origin)
+			from := cmp.Or(f.Package, quotedPath(f.Origin))
 			if from != "" {
 				from = "  (from " + from + ")"
 			}
@@ -552,7 +571,7 @@ told; with --containing, 0 if a jail holds the package and 1 if none does.`,
 				return usage("outdated takes names or --all, not both", "")
 			}
 			if !p.root {
-				return cannot("run it as root", "outdated: only root may read what was built")
+				return cannot("run it as root", "compare: only root may read what was built")
 			}
 			named := len(names) > 0
 			names, err := orAll("compare", names, builtNames)
@@ -572,8 +591,9 @@ told; with --containing, 0 if a jail holds the package and 1 if none does.`,
 	return cmd
 }
 
-// stale is one thing that is newer on the host: a package, or a path of none.
-type stale struct{ name, from, to string }
+// stale is one thing that is newer on the host: a package, or a path of none, which
+// changed, is new or is gone.
+type stale struct{ name, from, to, what string }
 
 type outdated struct {
 	*program
@@ -593,11 +613,14 @@ func (o *outdated) run(names []string) error {
 		}
 		defer s.Close()
 		b := builder{program: o.program, name: name}
-		changes, err := s.Outdated(b.building())
+		changes, err := s.Outdated(ctx, b.building())
 		if errors.Is(err, jailtree.ErrNoTree) && !o.named {
 			return nil
 		}
 		for _, c := range changes {
+			if onTheWay(c, changes) {
+				continue
+			}
 			at := staleOf(c)
 			if !slices.Contains(o.stale[at], name) {
 				o.stale[at] = append(o.stale[at], name)
@@ -610,7 +633,7 @@ func (o *outdated) run(names []string) error {
 		all = append(all, at)
 	}
 	slices.SortFunc(all, func(a, b stale) int {
-		return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.from, b.from), strings.Compare(a.to, b.to))
+		return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.from, b.from), strings.Compare(a.to, b.to), strings.Compare(a.what, b.what))
 	})
 	for _, at := range all {
 		jails := o.stale[at]
@@ -619,8 +642,9 @@ func (o *outdated) run(names []string) error {
 				Name  string   `json:"name"`
 				From  string   `json:"from,omitempty"`
 				To    string   `json:"to,omitempty"`
+				What  string   `json:"what,omitempty"`
 				Jails []string `json:"jails"`
-			}{at.name, at.from, at.to, jails})
+			}{jailtree.Text(at.name), at.from, at.to, at.what, jails})
 			continue
 		}
 		o.print("%s: %s", at, strings.Join(jails, ", "))
@@ -633,8 +657,8 @@ func (o *outdated) run(names []string) error {
 
 func (s stale) String() string {
 	switch {
-	case s.from == "" && s.to == "":
-		return quotedPath(s.name) + " changed"
+	case s.what != "":
+		return quotedPath(s.name) + " " + s.what
 	case s.from == s.to:
 		return s.name + " " + s.from + " has other files"
 	case s.from == "":
@@ -647,7 +671,10 @@ func (s stale) String() string {
 
 // staleOf is what a change is put down to.
 func staleOf(c jailtree.Change) stale {
-	at := stale{name: c.Path}
+	if c.From == nil && c.To == nil {
+		return stale{name: c.Path, what: map[string]string{"+": "is new", "-": "is gone", "~": "changed"}[c.Op]}
+	}
+	at := stale{}
 	if c.From != nil {
 		at.name, at.from = c.From.Name, c.From.Version
 	}
@@ -658,6 +685,13 @@ func staleOf(c jailtree.Change) stale {
 		at.name, at.to = c.To.Name, c.To.Version
 	}
 	return at
+}
+
+// onTheWay tells whether a change is of a directory that comes, or goes, with what is in it.
+func onTheWay(c jailtree.Change, all []jailtree.Change) bool {
+	return c.From == nil && c.To == nil && slices.ContainsFunc(all, func(in jailtree.Change) bool {
+		return in.Op == c.Op && strings.HasPrefix(in.Path, strings.TrimSuffix(c.Path, "/")+"/") && in.Path != c.Path
+	})
 }
 
 func (o *outdated) containing(names []string, wanted string) error {

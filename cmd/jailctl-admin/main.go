@@ -32,6 +32,8 @@ import (
 type host struct {
 	root  bool
 	names source.Names
+	// files is where the "/" is that jails are made from: "" for the machine's own.
+	files string
 	// groups are an account's supplementary groups.
 	groups func(source.User) ([]uint32, error)
 	// listed are names in a database of the name service, for completion.

@@ -57,7 +57,7 @@ func bake(dir string) {
 // testHost is a machine on which the test's files are root's.
 func testHost(root bool) host {
 	groups := func(source.User) ([]uint32, error) { return []uint32{64001}, nil }
-	return host{root: root, names: testNames{}, groups: groups, listed: testListed, read: readAsRoot, askHelper: testHelper, landlock: testLandlock, machine: sound(os.Getenv("WORK"))}
+	return host{root: root, names: testNames{}, files: os.Getenv("HOST_ROOT"), groups: groups, listed: testListed, read: readAsRoot, askHelper: testHelper, landlock: testLandlock, machine: sound(os.Getenv("WORK"))}
 }
 
 // testLandlock is the newest version, or that of an older kernel.

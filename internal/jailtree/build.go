@@ -88,7 +88,7 @@ type Building struct {
 
 // Preview tells what a build would do, and changes nothing. Without a store it is a
 // first build.
-func (s *Store) Preview(b Building) (*Report, error) {
+func (s *Store) Preview(ctx context.Context, b Building) (*Report, error) {
 	var cur tree
 	if s != nil {
 		var err error
@@ -100,7 +100,7 @@ func (s *Store) Preview(b Building) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.report(plan, cur.manifest)
+	r, err := s.report(ctx, plan, cur.manifest)
 	if err != nil {
 		return nil, err
 	}
@@ -117,11 +117,11 @@ func (b *Building) plan() (*Plan, error) {
 }
 
 // report is what the plan makes of the tree that m is of.
-func (s *Store) report(p *Plan, m *jailpb.Manifest) (*Report, error) {
+func (s *Store) report(ctx context.Context, p *Plan, m *jailpb.Manifest) (*Report, error) {
 	entries := p.entries()
 	r := report(entries)
 	r.Notes = append(r.Notes, p.Notes...)
-	changes, err := p.differs(m)
+	changes, err := p.differs(ctx, m)
 	r.Changes = append(r.Changes, changes...)
 	if err != nil || s == nil || !slices.ContainsFunc(entries, (*jailpb.Entry).GetState) {
 		return r, err
@@ -174,7 +174,7 @@ func (s *Store) build(ctx context.Context, b Building) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := s.report(plan, cur.manifest)
+	r, err := s.report(ctx, plan, cur.manifest)
 	if err != nil {
 		return nil, err
 	}
@@ -377,7 +377,7 @@ func byPath(entries []*jailpb.Entry) map[string]*jailpb.Entry {
 
 // differs is what the plan changes of the tree that m is of. Files are read only where
 // their stamps are other than when they were copied.
-func (p *Plan) differs(m *jailpb.Manifest) (all []Change, err error) {
+func (p *Plan) differs(ctx context.Context, m *jailpb.Manifest) (all []Change, err error) {
 	if m == nil {
 		m = &jailpb.Manifest{}
 	}
@@ -400,7 +400,7 @@ func (p *Plan) differs(m *jailpb.Manifest) (all []Change, err error) {
 			all = append(all, Change{"+", name, describe(e.Entry), e.AskedBy, nil, to})
 			continue
 		}
-		what, err := p.difference(was, e, same)
+		what, err := p.difference(ctx, was, e, same)
 		if err != nil {
 			return nil, err
 		}
@@ -424,7 +424,7 @@ func origin(all []*jailpb.Origin, number uint32) *jailpb.Origin {
 }
 
 // difference is what is new about an entry, "" for nothing.
-func (p *Plan) difference(was *jailpb.Entry, e Entry, same func(string) bool) (string, error) {
+func (p *Plan) difference(ctx context.Context, was *jailpb.Entry, e Entry, same func(string) bool) (string, error) {
 	switch {
 	case was.Kind != e.Kind, was.State != e.State, !slices.Equal(was.Target, e.Target), was.Major != e.Major, was.Minor != e.Minor:
 		return describe(was) + " -> " + describe(e.Entry), nil
@@ -449,7 +449,10 @@ func (p *Plan) difference(was *jailpb.Entry, e Entry, same func(string) bool) (s
 	if slices.Equal(was.Origin, e.Origin) && same(input) {
 		return "", nil
 	}
-	sum, err := p.sum(e)
+	if was.Size != e.Size {
+		return "content", nil
+	}
+	sum, err := p.sum(ctx, e)
 	if err != nil {
 		return "", err
 	}
@@ -460,10 +463,10 @@ func (p *Plan) difference(was *jailpb.Entry, e Entry, same func(string) bool) (s
 }
 
 // sum is the SHA-256 of what an entry is a copy of. An archive is read as a whole.
-func (p *Plan) sum(e Entry) ([]byte, error) {
+func (p *Plan) sum(ctx context.Context, e Entry) ([]byte, error) {
 	hash := func(r io.Reader) ([]byte, error) {
 		h := sha256.New()
-		_, err := io.Copy(h, r)
+		_, err := io.Copy(h, reader{ctx, r})
 		return h.Sum(nil), err
 	}
 	if e.member == "" {
@@ -506,12 +509,15 @@ func describe(e *jailpb.Entry) string {
 	case jailpb.Entry_DEVICE:
 		return fmt.Sprintf("device %d:%d", e.Major, e.Minor)
 	}
+	if e.Size == 1 {
+		return "1 byte"
+	}
 	return fmt.Sprintf("%d bytes", e.Size)
 }
 
 // Outdated is what a build would change because the host, or the contents file, has
 // changed since the tree in use was built. Nothing is written.
-func (s *Store) Outdated(b Building) ([]Change, error) {
+func (s *Store) Outdated(ctx context.Context, b Building) ([]Change, error) {
 	cur, err := s.current()
 	if err != nil {
 		return nil, err
@@ -526,7 +532,25 @@ func (s *Store) Outdated(b Building) ([]Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	return plan.differs(cur.manifest)
+	all, err := plan.differs(ctx, cur.manifest)
+	for i, c := range all {
+		// A file that is new, or gone, is one way in which its package has changed.
+		if c.From == nil && c.To != nil {
+			all[i].From = named(cur.manifest.Packages, c.To.Name)
+		} else if c.To == nil && c.From != nil {
+			all[i].To = named(plan.Packages, c.From.Name)
+		}
+	}
+	return all, err
+}
+
+func named(all []*jailpb.Origin, name string) *jailpb.Origin {
+	for _, o := range all {
+		if o.Name == name {
+			return o
+		}
+	}
+	return nil
 }
 
 // Held tells whether the tree in use was put back by Rollback, and when it was built.

@@ -96,7 +96,7 @@ func TestNames(t *testing.T) {
 		changes["/walked/files/"+n] = "~"
 	}
 	s := b.open(t)
-	outdated, err := s.Outdated(b.building())
+	outdated, err := s.Outdated(context.Background(), b.building())
 	do(t, err)
 	s.Close()
 	b.told(t, outdated, changes)
@@ -219,7 +219,7 @@ func TestNamesRun(t *testing.T) {
 	b.verify(t)
 	s := b.open(t)
 	defer s.Close()
-	_, err := s.Preview(b.building())
+	_, err := s.Preview(context.Background(), b.building())
 	do(t, err)
 	b.put(t, "/walked/files/-rf", "other", 0o644)
 	_, err = s.Build(context.Background(), b.building())

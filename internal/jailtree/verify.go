@@ -411,7 +411,7 @@ func (v *verifier) content(j job, buf []byte) {
 	v.mu.Unlock()
 	if sum == nil {
 		h := sha256.New()
-		if _, err := io.CopyBuffer(h, onlyReader{j.f}, buf); err != nil {
+		if _, err := io.CopyBuffer(h, reader{v.ctx, j.f}, buf); err != nil {
 			v.trouble(err)
 			return
 		}

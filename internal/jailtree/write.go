@@ -121,6 +121,9 @@ func (w *writer) all() error {
 }
 
 func (w *writer) failed(op string, e Entry, err error) error {
+	if w.ctx.Err() != nil {
+		return context.Cause(w.ctx)
+	}
 	return fmt.Errorf("%s: %s %q in the new tree: %w", e.AskedBy, op, e.Path, err)
 }
 
@@ -132,7 +135,7 @@ func (w *writer) parallel(dirs []Entry, in map[string][]Entry) error {
 	var workers sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		workers.Go(func() {
-			c := copier{buf: make([]byte, 1<<18), clones: true}
+			c := copier{ctx: ctx, buf: make([]byte, 1<<18), clones: true}
 			for d := range todo {
 				if ctx.Err() != nil {
 					continue
@@ -219,6 +222,7 @@ func create(dir *os.File, name string) (*os.File, error) {
 
 // copier copies one file after the other.
 type copier struct {
+	ctx context.Context
 	buf []byte
 	// clones: the file systems may share blocks; false once they said no.
 	clones bool
@@ -269,13 +273,16 @@ func (c *copier) file(to *os.File, e Entry, h *host.Host) error {
 func (c *copier) from(r io.Reader, to *os.File, e Entry, sparse bool) error {
 	h := sha256.New()
 	e.Size = 0
+	r = reader{c.ctx, r}
 	for {
 		n, err := r.Read(c.buf)
 		if n > 0 {
 			b := c.buf[:n]
 			h.Write(b)
 			if sparse && len(bytes.Trim(b, "\x00")) == 0 {
-				_, err = to.Seek(int64(n), io.SeekCurrent)
+				if _, err := to.Seek(int64(n), io.SeekCurrent); err != nil {
+					return err
+				}
 			} else if _, err := to.Write(b); err != nil {
 				return err.(*fs.PathError).Err // whose path is told anyway
 			}
@@ -302,13 +309,23 @@ func (c *copier) from(r io.Reader, to *os.File, e Entry, sparse bool) error {
 
 func (c *copier) hash(r io.Reader, e Entry) error {
 	h := sha256.New()
-	n, err := io.CopyBuffer(h, onlyReader{r}, c.buf)
+	n, err := io.CopyBuffer(h, reader{c.ctx, r}, c.buf)
 	e.Size, e.Sha256 = uint64(n), h.Sum(nil)
 	return err
 }
 
-// onlyReader keeps io.CopyBuffer from asking for more than Read.
-type onlyReader struct{ io.Reader }
+// reader ends with its context. It keeps io.CopyBuffer from asking for more than Read.
+type reader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r reader) Read(b []byte) (int, error) {
+	if r.ctx.Err() != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	return r.r.Read(b)
+}
 
 // finish gives a file its mode and the time of what it is a copy of: Python, make and
 // others compare it.
@@ -329,7 +346,7 @@ func (w *writer) unpack(members map[string]Entry) error {
 	if len(members) == 0 {
 		return nil
 	}
-	c := copier{buf: make([]byte, 1<<18)}
+	c := copier{ctx: w.ctx, buf: make([]byte, 1<<18)}
 	err := archive.Read(w.plan.archive, func(m archive.Member, content io.Reader) error {
 		e, wanted := members[m.Path]
 		if !wanted || m.Kind != archive.Regular {
