@@ -393,3 +393,95 @@ func TestRemoveOfHostileState(t *testing.T) {
 		t.Errorf("%v, %v", left, err)
 	}
 }
+
+// mute mounts a file system that answers nothing, as a user can with fusermount(1) on a
+// directory or file of hers.
+func mute(t *testing.T, at string, mode uint32) {
+	t.Helper()
+	fuse, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := fmt.Sprintf("fd=%d,rootmode=%o,user_id=%d,group_id=%[3]d,allow_other", fuse, mode, mallory)
+	if err := unix.Mount("mute", at, "fuse", unix.MS_NOSUID|unix.MS_NODEV, options); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		unix.Close(fuse) // ends who waits for an answer
+		unix.Unmount(at, unix.MNT_DETACH)
+	})
+}
+
+// within fails the test if something takes longer than anybody would wait.
+func within(t *testing.T, do func()) {
+	t.Helper()
+	done := make(chan bool)
+	go func() {
+		defer close(done)
+		do()
+	}()
+	select {
+	case <-done:
+	case <-time.After(60 * time.Second):
+		t.Fatal("not done after a minute")
+	}
+}
+
+// Verify is neither held up nor flooded by who owns a directory, nor does it miss for
+// that what is wrong elsewhere.
+func TestVerifyOfHostileState(t *testing.T) {
+	b := small(t)
+	b.spec.Directories = []contents.Directory{state("/data"), {Path: "/shared", Mode: 0o755}}
+	b.build(t)
+	data := b.root + "/data"
+	// Findings without end, in state and where an administrator has let others write.
+	os.Chmod(b.root+"/shared", 0o777)
+	os.Mkdir(b.root+"/usr/extra", 0o755)
+	os.Chmod(b.root+"/usr/extra", 0o777)
+	for _, at := range []string{data + "/flood", b.root + "/shared", b.root + "/usr/extra"} {
+		os.MkdirAll(at, 0o777)
+		for n := range 3000 {
+			write(t, fmt.Sprint(at, "/", n), "")
+			os.Chmod(fmt.Sprint(at, "/", n), 0o755|os.ModeSetuid)
+		}
+	}
+	write(t, b.root+"/usr/share/data/a", "other")
+	// Files without end, and file systems without answers.
+	os.Mkdir(data+"/fuse", 0o755)
+	write(t, data+"/fuse-file", "")
+	mute(t, data+"/fuse", unix.S_IFDIR)
+	mute(t, data+"/fuse-file", unix.S_IFREG|0o777)
+	unix.Mkfifo(data+"/fifo", 0o777)
+	if err := os.Truncate(b.root+"/usr/share/data/b", 1<<42); err != nil {
+		t.Fatal(err)
+	}
+	write(t, data+"/huge", "")
+	if err := os.Truncate(data+"/huge", 1<<42); err != nil {
+		t.Fatal(err)
+	}
+	within(t, func() {
+		n := map[string]int{}
+		for _, f := range b.verify(t) {
+			n[f.Path]++
+			n[filepath.Dir(f.Path)]++
+		}
+		for path, wanted := range map[string]int{"/data/flood": 1000, "/shared": 4000, "/usr/extra": 1000, "/usr/share/data/a": 1, "/usr/share/data/b": 1} {
+			if n[path] < 1 || n[path] > wanted+10 {
+				t.Errorf("%d findings in %q", n[path], path)
+			}
+		}
+	})
+	// By themselves, for the flood is told first.
+	os.RemoveAll(data + "/flood")
+	within(t, func() {
+		mounts := 0
+		for _, f := range b.verify(t) {
+			if f.Kind == "mount" && strings.HasPrefix(f.Path, "/data/fuse") {
+				mounts++
+			}
+		}
+		if mounts != 2 {
+			t.Errorf("%d mounts", mounts)
+		}
+	})
+}

@@ -161,35 +161,62 @@ func (v *verifier) directory(dir *os.File, e *jailpb.Entry) {
 	if !e.State || !v.staged {
 		v.bits(e, info)
 	}
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		v.trouble(err)
-		return
-	}
 	if e.State {
-		v.state(dir, string(e.Path), names, 0)
+		left := most
+		v.state(dir, string(e.Path), 0, &left)
 		return
 	}
 	v.attributes(dir, e)
-	there := make(map[string]bool, len(names))
-	for _, n := range names {
-		there[n] = true
+	there := map[string]bool{}
+	for _, child := range v.in[string(e.Path)] {
+		there[path.Base(string(child.Path))] = false
+	}
+	extra := 0
+	err = v.each(dir, func(name string) {
+		if _, asked := there[name]; asked {
+			there[name] = true
+		} else if extra++; extra <= most {
+			v.extra(dir, path.Join(string(e.Path), name), name)
+		}
+	})
+	if err != nil {
+		v.trouble(err)
+	}
+	if extra > most {
+		v.add(e, "extra", "nobody asked for %d files in it; here are %d of them", extra, most)
 	}
 	for _, child := range v.in[string(e.Path)] {
 		if v.ctx.Err() != nil {
 			return
 		}
-		name := path.Base(string(child.Path))
-		if !there[name] {
+		if name := path.Base(string(child.Path)); there[name] {
+			v.entry(dir, name, child)
+		} else {
 			v.add(child, "missing", "it is not there")
-			continue
 		}
-		delete(there, name)
-		v.entry(dir, name, child)
 	}
-	for name := range there {
-		v.extra(dir, path.Join(string(e.Path), name), name)
+}
+
+// most is how many findings of one directory are told. Who may write there can make
+// more of them than anybody reads, or has memory for.
+const most = 1000
+
+// each calls do with each name in a directory, of which there may be more than fit
+// in memory.
+func (v *verifier) each(dir *os.File, do func(name string)) error {
+	for v.ctx.Err() == nil {
+		names, err := dir.Readdirnames(handful)
+		for _, name := range names {
+			do(name)
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
 // extra reports what nobody asked for, with all that is dangerous about it.
@@ -215,13 +242,16 @@ func (v *verifier) strange(dir *os.File, name string, e *jailpb.Entry, info host
 			return
 		}
 		defer sub.Close()
+		if info.UID != 0 || info.Mode&0o022 != 0 {
+			// As endless as a state directory.
+			left := most
+			v.state(sub, string(e.Path), 0, &left)
+			return
+		}
 		v.attributes(sub, e)
-		names, err := sub.Readdirnames(-1)
+		err = v.each(sub, func(n string) { v.extra(sub, path.Join(string(e.Path), n), n) })
 		if err != nil {
 			v.trouble(err)
-		}
-		for _, n := range names {
-			v.extra(sub, path.Join(string(e.Path), n), n)
 		}
 	case info.IsRegular():
 		f, err := openFile(dir, name, info)
@@ -454,45 +484,77 @@ const deepest = 64
 
 // state looks in a directory that is somebody else's for what only root can have put
 // there, or what serves as a way to other rights. Its owner may change everything
-// while we look.
-func (v *verifier) state(dir *os.File, at string, names []string, depth int) {
-	for _, name := range names {
-		if v.ctx.Err() != nil {
-			return
+// while we look. Left is how many findings more are told.
+func (v *verifier) state(dir *os.File, at string, depth int, left *int) {
+	here, err := lstat(dir, "")
+	if err != nil {
+		v.trouble(err)
+		return
+	}
+	err = v.each(dir, func(name string) {
+		if *left > 0 {
+			v.stateful(dir, here, name, &jailpb.Entry{Path: []byte(path.Join(at, name))}, depth, left)
 		}
-		info, err := lstat(dir, name)
-		if err != nil {
-			continue
+	})
+	if err != nil {
+		v.trouble(err)
+	}
+}
+
+func (v *verifier) stateful(dir *os.File, here host.Info, name string, e *jailpb.Entry, depth int, left *int) {
+	add := func(kind, format string, args ...any) {
+		if *left--; *left == 0 {
+			kind, format, args = "extra", "there are more findings in the directory than the %d that are told", []any{most}
 		}
-		e := &jailpb.Entry{Path: []byte(path.Join(at, name))}
-		switch info.Type() {
-		case unix.S_IFCHR, unix.S_IFBLK:
-			v.add(e, "device", "a %s in a state directory", kind(info))
-		case unix.S_IFREG:
-			if info.Mode&0o6000 != 0 {
-				v.add(e, "set-id", "mode %04o has set-user-ID or set-group-ID", info.Mode&0o7777)
-			}
-			// By descriptor, and no link followed: not whatever has this name by now.
-			if _, err := unix.Lgetxattr(fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), name), "security.capability", nil); err == nil {
-				v.add(e, "attribute", "it has file capabilities")
-			}
-		case unix.S_IFDIR:
-			if depth == deepest {
-				v.add(e, "type", "more than %d directories below one another", deepest)
-				continue
-			}
-			sub, err := enter(dir, name)
-			if err != nil {
-				if errors.Is(err, unix.EXDEV) {
-					v.entered(e, err)
-				}
-				continue
-			}
-			inner, err := sub.Readdirnames(-1)
-			if err == nil {
-				v.state(sub, path.Join(at, name), inner, depth+1)
-			}
-			sub.Close()
+		if *left >= 0 {
+			v.add(e, kind, format, args...)
 		}
 	}
+	info, err := glance(dir, name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return
+	case errors.Is(err, unix.EACCES), err == nil && info.Dev != here.Dev && !info.IsDir():
+		// A file system that its owner has mounted; it may answer anything, or never.
+		add("mount", "something is mounted on it, which is not the tree's")
+		return
+	case err != nil:
+		v.trouble(&fs.PathError{Op: "lstat", Path: string(e.Path), Err: err})
+		return
+	}
+	switch info.Type() {
+	case unix.S_IFCHR, unix.S_IFBLK:
+		add("device", "a %s in a state directory", kind(info))
+	case unix.S_IFREG:
+		if info.Mode&0o6000 != 0 {
+			add("set-id", "mode %04o has set-user-ID or set-group-ID", info.Mode&0o7777)
+		}
+		// By descriptor, and no link followed: not whatever has this name by now.
+		if _, err := unix.Lgetxattr(fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), name), "security.capability", nil); err == nil {
+			add("attribute", "it has file capabilities")
+		}
+	case unix.S_IFDIR:
+		if depth == deepest {
+			add("type", "more than %d directories below one another", deepest)
+			return
+		}
+		sub, err := enter(dir, name)
+		switch {
+		case err == nil:
+			v.state(sub, string(e.Path), depth+1, left)
+			sub.Close()
+		case errors.Is(err, unix.EXDEV):
+			add("mount", "something is mounted on it, which is not the tree's")
+		case !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.ELOOP):
+			v.trouble(err)
+		}
+	}
+}
+
+// glance is what of lstat a file system knows without asking whoever serves it, who
+// might never answer (fuse(4)).
+func glance(dir *os.File, name string) (info host.Info, err error) {
+	var st unix.Statx_t
+	err = unix.Statx(int(dir.Fd()), name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE|unix.STATX_MODE|unix.STATX_INO, &st)
+	return host.Info{Mode: uint32(st.Mode), Dev: unix.Mkdev(st.Dev_major, st.Dev_minor), Ino: st.Ino, Rdev: unix.Mkdev(st.Rdev_major, st.Rdev_minor)}, err
 }
