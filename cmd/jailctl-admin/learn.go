@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,7 +39,7 @@ changes them. What another run needs more is not found by this one.
 
 With -o NAME the two become NAME.contents.txtpb and NAME.policy.txtpb in the working
 directory, for root to read and install; root's own go to the places of the jail
-NAME. Root's command runs as --as USER, or as who called sudo.
+NAME. Root's command runs as --as USER, or as who called sudo or doas.
 
 With --in JAIL the command is run in that jail, and what it lacks there is told, with
 the lines to add.
@@ -175,7 +176,7 @@ func (p *program) learner(as string) (source.User, error) {
 	case !p.root:
 		as = fmt.Sprint(os.Getuid())
 	case as == "":
-		as = os.Getenv("SUDO_USER")
+		as = cmp.Or(os.Getenv("SUDO_USER"), os.Getenv("DOAS_USER"))
 	}
 	if as == "" {
 		return source.User{}, cannot("jailctl learn --as USER", "learn: commands are not run as root")
@@ -217,7 +218,7 @@ func (p *program) become(user source.User) ([]string, error) {
 	var env []string
 	for _, v := range os.Environ() {
 		name, _, _ := strings.Cut(v, "=")
-		if _, ok := own[name]; !ok && !strings.HasPrefix(name, "SUDO_") {
+		if _, ok := own[name]; !ok && !strings.HasPrefix(name, "SUDO_") && name != "DOAS_USER" {
 			env = append(env, v)
 		}
 	}
@@ -293,8 +294,8 @@ func (p *program) world(jail string, user source.User, env []string) learn.World
 	files := hostfiles.New("/")
 	return learn.World{
 		Jail: jail, User: user, Env: env, Umask: umask(),
-		Host:   jailtree.Host{Files: files, Packages: packages.Open(files), Names: p.names},
-		Preset: preset,
+		Host: jailtree.Host{Files: files, Packages: packages.Open(files), Names: p.names},
+		Read: readPreset,
 	}
 }
 
@@ -315,15 +316,13 @@ func jailName(command string) string {
 	return name
 }
 
-// preset is what one of the presets asks for.
-func preset(name string) *contents.Spec {
-	for _, dir := range paths.Presets() {
-		spec, problems, err := contents.Load(dir+"/"+name+source.Suffix, os.ReadFile)
-		if err == nil && len(problems) == 0 {
-			return spec
-		}
+// readPreset reads one for who may not read those of the administrator's.
+func readPreset(file string) ([]byte, error) {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrPermission) {
+		err = fs.ErrNotExist
 	}
-	return nil
+	return text, err
 }
 
 // outputs are the files that -o makes.

@@ -15,7 +15,9 @@ import (
 	"jailctl/internal/elfdeps"
 	"jailctl/internal/host"
 	"jailctl/internal/jailtree"
+	"jailctl/internal/paths"
 	"jailctl/internal/ptrace"
+	"jailctl/internal/textpb"
 	"jailctl/policy/source"
 	"jailctl/proto/jailpb"
 )
@@ -27,8 +29,8 @@ type World struct {
 	Env   []string
 	Umask uint32
 	Host  jailtree.Host
-	// Preset is what a preset asks for, nil where there is none of that name.
-	Preset func(name string) *contents.Spec
+	// Read reads a preset.
+	Read func(path string) ([]byte, error)
 }
 
 // A Draft is what a run has taught: the texts of a contents file and of a policy.
@@ -55,13 +57,12 @@ type draft struct {
 	notes []note
 	left  []*file         // that are missing and that no directory brings
 	roots map[string]bool // directories, and whether they are root's alone
+	// withoutPresets: one of them does not go with what else is asked for.
+	withoutPresets bool
 }
 
 // A line is one of the contents file.
-type line struct {
-	text, comment string
-	add           func(*contents.Spec, contents.At)
-}
+type line struct{ text, comment string }
 
 // A state is a directory whose content is not root's.
 type state struct {
@@ -98,12 +99,20 @@ func (r *Record) Draft(w World) (*Draft, error) {
 	return &Draft{d.contents(), policy, d.data()}, nil
 }
 
-// fill adds lines until everything is there.
+// fill adds lines until everything is there. Where presets turn out to be in the way
+// of others, it begins anew without.
 func (d *draft) fill() {
-	d.plan()
-	for _, fill := range []func(){d.presets, d.packages, d.directories, d.paths, d.ways} {
-		fill()
+	lines, notes := slices.Clone(d.lines), slices.Clone(d.notes)
+	fill := func() {
 		d.plan()
+		for _, add := range []func(){d.presets, d.packages, d.directories, d.paths, d.ways} {
+			add()
+			d.plan()
+		}
+	}
+	if fill(); d.withoutPresets {
+		d.lines, d.notes = lines, notes
+		fill()
 	}
 	for _, f := range d.missing() {
 		d.note("though the run found it", quoted(f.path)+" ("+d.what(f.step())+")")
@@ -253,12 +262,7 @@ func (d *draft) programLines() {
 		if s := d.setid(p.files); s != "" {
 			d.note("set-id programs, which have no such rights under learn, nor in a jail", quoted(s)+" ("+d.name(p.step)+")")
 		}
-		d.lines = append(d.lines, line{
-			"programs: " + literal(name), d.name(p.step),
-			func(s *contents.Spec, at contents.At) {
-				s.Programs = append(s.Programs, contents.Path{At: at, Path: name})
-			},
-		})
+		d.line("programs: "+literal(name), d.name(p.step))
 	}
 }
 
@@ -358,12 +362,7 @@ func (d *draft) device(f *file, item string) {
 	case f.isDir() || f.isLink():
 	case known:
 		step, did := f.step()
-		d.lines = append(d.lines, line{
-			"devices: " + literal(name), d.what(step, did),
-			func(s *contents.Spec, at contents.At) {
-				s.Devices = append(s.Devices, contents.Name{At: at, Name: name})
-			},
-		})
+		d.line("devices: "+literal(name), d.what(step, did))
 	default:
 		d.note("devices that no jail has; a terminal is inherited", item)
 	}
@@ -380,10 +379,7 @@ func (d *draft) account(name string, step int) {
 		users = append(users, d.User.Name)
 	}
 	for _, user := range users {
-		d.lines = append(d.lines, line{
-			"users: " + literal(user), d.name(step) + " reads " + name,
-			func(s *contents.Spec, at contents.At) { s.Users = append(s.Users, contents.Name{At: at, Name: user}) },
-		})
+		d.line("users: "+literal(user), d.name(step)+" reads "+name)
 	}
 }
 
@@ -447,50 +443,73 @@ func (d *draft) findLinks() {
 
 // stateLine asks for a state directory.
 func (d *draft) stateLine(s *state) {
-	dir := contents.Directory{Path: s.path, Mode: s.mode, State: true, Owner: d.who()}
-	text := "directories { path: " + literal(s.path)
+	text, mode := "directories { path: "+literal(s.path), s.mode
 	if s.shared {
-		dir.Owner, dir.Mode = "", 0o1777
+		mode |= unix.S_ISVTX
 	} else {
-		text += " owner: " + literal(dir.Owner)
+		text += " owner: " + literal(d.who())
 	}
-	if dir.Mode != 0o755 {
-		text += fmt.Sprintf(" mode: 0%o", dir.Mode)
+	if mode != 0o755 {
+		text += fmt.Sprintf(" mode: 0%o", mode)
 	}
-	d.lines = append(d.lines, line{
-		text + " state: true }", d.name(s.step) + " writes in it",
-		func(s *contents.Spec, at contents.At) {
-			dir.At = at
-			s.Directories = append(s.Directories, dir)
-		},
-	})
+	d.line(text+" state: true }", d.name(s.step)+" writes in it")
 }
 
-// plan finds out what the lines make, as the builder does. A line that it cannot do
-// anything with becomes a note.
+func (d *draft) line(text, comment string) { d.lines = append(d.lines, line{text, comment}) }
+
+// plan finds out what the lines make, as the builder does. A preset that does not go
+// with other lines goes; another line that the builder can do nothing with becomes a
+// note.
 func (d *draft) plan() {
 	for {
-		spec := &contents.Spec{Keep: 1}
-		for i, l := range d.lines {
-			l.add(spec, contents.At{Line: i + 1})
+		spec, problems := d.spec()
+		if len(problems) == 0 {
+			plan, err := jailtree.Make(spec, d.Host)
+			if err == nil {
+				d.tree = map[string]*jailtree.Entry{}
+				for i := range plan.Entries {
+					d.tree[string(plan.Entries[i].Path)] = &plan.Entries[i]
+				}
+				return
+			}
+			all := jailtree.Problems{}
+			if !errors.As(err, &all) {
+				d.note("the builder says", quoted(err.Error()))
+				return
+			}
+			for _, p := range all {
+				problems = append(problems, textpb.Problem{File: p.At.File, Line: p.At.Line, What: p.What})
+			}
 		}
-		plan, err := jailtree.Make(spec, d.Host)
-		if problems := (jailtree.Problems{}); errors.As(err, &problems) {
-			bad := problems[0]
-			d.note("lines that the builder cannot do", d.lines[bad.At.Line-1].text+": "+quoted(bad.What))
-			d.lines = slices.Delete(d.lines, bad.At.Line-1, bad.At.Line)
-			continue
+		first := problems[0]
+		bad := slices.IndexFunc(d.lines, func(l line) bool { return strings.HasPrefix(l.text, "include:") })
+		if bad >= 0 {
+			d.withoutPresets = true
+		} else {
+			bad = first.Line - 1
+			d.note("lines that the builder cannot do", d.lines[bad].text+": "+quoted(first.What))
 		}
-		d.tree = map[string]*jailtree.Entry{}
-		if err != nil {
-			d.note("the builder", quoted(err.Error()))
-			return
-		}
-		for i := range plan.Entries {
-			d.tree[string(plan.Entries[i].Path)] = &plan.Entries[i]
-		}
-		return
+		d.lines = slices.Delete(d.lines, bad, bad+1)
 	}
+}
+
+// spec is what the lines ask for, with the presets.
+func (d *draft) spec() (*contents.Spec, []textpb.Problem) {
+	var b strings.Builder
+	for _, l := range d.lines {
+		b.WriteString(l.text + "\n")
+	}
+	file := paths.Contents(d.Jail)
+	spec, problems, err := contents.Load(file, func(name string) ([]byte, error) {
+		if name == file {
+			return []byte(b.String()), nil
+		}
+		return d.Read(name)
+	})
+	if err != nil {
+		problems = []textpb.Problem{{Line: 1, What: err.Error()}}
+	}
+	return spec, problems
 }
 
 // has reports whether the tree has what a program found.
@@ -525,60 +544,22 @@ func (d *draft) missingFiles() []*file {
 // wanted are the presets to try: of what no program names.
 var wanted = []string{"dns", "tls", "locale", "terminal"}
 
-// presets asks for those of which two lines or more are needed.
+// presets asks for those that bring two files or more.
 func (d *draft) presets() {
 	for _, name := range wanted {
-		spec := d.Preset(name)
-		if spec == nil {
-			continue
+		if d.withoutPresets {
+			return
 		}
-		uses := 0
-		for _, p := range slices.Concat(spec.Paths, spec.OptionalPaths) {
-			if slices.ContainsFunc(d.missing(), func(f *file) bool { return !f.isDir() && d.covers(p.Path, f.path) }) {
-				uses++
-			}
-		}
-		if uses < 2 {
-			continue
-		}
-		d.lines = append([]line{{
-			"include: " + literal(name), fmt.Sprintf("%d of what it brings were used", uses),
-			func(s *contents.Spec, at contents.At) { merge(s, spec, at) },
-		}}, d.lines...)
+		before, have := len(d.missingFiles()), d.lines
+		d.lines = append([]line{{"include: " + literal(name), ""}}, d.lines...)
 		d.plan()
-	}
-}
-
-// covers reports whether a pattern, or the path that it is, means a path without links.
-func (d *draft) covers(pattern, name string) bool {
-	if matches(pattern, name) != "" {
-		return true
-	}
-	real, err := d.Host.Files.Real(pattern)
-	return err == nil && beneath(name, real)
-}
-
-// merge adds what a preset asks for, as if a line did.
-func merge(s, preset *contents.Spec, at contents.At) {
-	paths := func(all []contents.Path) (moved []contents.Path) {
-		for _, p := range all {
-			moved = append(moved, contents.Path{At: at, Path: p.Path})
+		n := before - len(d.missingFiles())
+		if d.withoutPresets || n < 2 {
+			d.withoutPresets = false
+			d.lines = have
+			d.plan()
+			continue
 		}
-		return moved
+		d.lines[0].comment = fmt.Sprintf("%d of the files that it brings were used", n)
 	}
-	s.Programs = append(s.Programs, paths(preset.Programs)...)
-	s.Paths = append(s.Paths, paths(preset.Paths)...)
-	s.OptionalPaths = append(s.OptionalPaths, paths(preset.OptionalPaths)...)
-	for _, n := range preset.Devices {
-		s.Devices = append(s.Devices, contents.Name{At: at, Name: n.Name})
-	}
-}
-
-func (d *draft) pathLine(pattern, comment string) {
-	d.lines = append(d.lines, line{
-		"paths: " + literal(pattern), comment,
-		func(s *contents.Spec, at contents.At) {
-			s.Paths = append(s.Paths, contents.Path{At: at, Path: pattern})
-		},
-	})
 }

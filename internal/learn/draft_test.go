@@ -2,6 +2,7 @@ package learn
 
 import (
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -11,7 +12,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"jailctl/internal/contents"
 	"jailctl/internal/host"
 	"jailctl/internal/jailtree"
 	"jailctl/internal/packages"
@@ -227,28 +227,35 @@ func TestInstalled(t *testing.T) {
 	has(t, text, "paths: "+literal(dir+"/lib3/file"), "paths: "+literal(dir+"/lib9/file"))
 }
 
-// A preset is included where two of its lines are needed.
+// A preset is included where it brings two files or more, and is in nobody's way.
 func TestPresets(t *testing.T) {
-	preset := &contents.Spec{OptionalPaths: []contents.Path{{Path: "/etc/hosts"}, {Path: "/etc/*.conf"}, {Path: "/usr/share/none"}}}
-	for script, want := range map[string]bool{"cat /etc/hosts /etc/host.conf": true, "cat /etc/hosts": false} {
-		r, _ := learned(t, directory(t), "sh", "-c", script)
+	dir := directory(t)
+	for script, want := range map[string]bool{
+		"cat /etc/hosts /etc/host.conf": true,
+		"cat /etc/hosts":                false,
+		"cat /etc/hosts /etc/host.conf; cat /usr/share/dpkg/cputable; cd /usr/share/dpkg": false, // which the preset calls state
+	} {
+		r, _ := learned(t, dir, "sh", "-c", script)
 		files := host.New("/")
 		d, err := r.Draft(World{
 			Jail: "test", User: source.User{UID: uint32(os.Getuid())},
 			Host: jailtree.Host{Files: files, Packages: packages.Open(files), Names: source.System()},
-			Preset: func(name string) *contents.Spec {
-				if name == "dns" {
-					return preset
+			Read: func(name string) ([]byte, error) {
+				if filepath.Base(name) != "dns.txtpb" {
+					return nil, fs.ErrNotExist
 				}
-				return nil
+				return []byte("optional_paths: \"/etc/hosts\" optional_paths: \"/etc/*.conf\" directories { path: \"/usr/share/dpkg\" mode: 01777 state: true }"), nil
 			},
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		text := string(d.Contents)
-		if strings.Contains(text, "include: \"dns\"  # 2 of what it brings were used\n") != want || strings.Contains(text, `"/etc/hosts"`) == want {
+		if strings.Contains(text, "include: \"dns\"  # 2 of the files that it brings were used\n") != want || strings.Contains(text, `"/etc/hosts"`) == want {
 			t.Errorf("%s: included should be %v:\n%s", script, want, text)
+		}
+		if strings.Contains(text, "# Not in the jail") {
+			t.Errorf("%s: something is missing in\n%s", script, text)
 		}
 	}
 }
@@ -368,9 +375,9 @@ func TestEnvironment(t *testing.T) {
 	files := host.New("/")
 	d, err := r.Draft(World{
 		Jail: "test", User: source.User{UID: uint32(os.Getuid()), Home: "/home/x"}, Umask: 0o077,
-		Env:    []string{"PATH=/none:/usr/bin", "LC_TIME=C", "TERM=dumb", "HOME=/home/x", "SECRET=hidden", "ODD\nNAME=x"},
-		Host:   jailtree.Host{Files: files, Packages: packages.Open(files), Names: source.System()},
-		Preset: func(string) *contents.Spec { return nil },
+		Env:  []string{"PATH=/none:/usr/bin", "LC_TIME=C", "TERM=dumb", "HOME=/home/x", "SECRET=hidden", "ODD\nNAME=x"},
+		Host: jailtree.Host{Files: files, Packages: packages.Open(files), Names: source.System()},
+		Read: noPresets,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"jailctl/internal/contents"
 	"jailctl/internal/packages"
 	"jailctl/proto/jailpb"
 )
@@ -62,12 +61,7 @@ func (d *draft) packages() {
 			}
 		}
 		step, _ := first[p].step()
-		d.lines = append(d.lines, line{
-			"packages: " + literal(p.Name), fmt.Sprintf("%s: %d of its %d files were used", d.name(step), used[p], n),
-			func(s *contents.Spec, at contents.At) {
-				s.Packages = append(s.Packages, contents.Package{At: at, Name: p.Name})
-			},
-		})
+		d.line("packages: "+literal(p.Name), fmt.Sprintf("%s: %d of its %d files were used", d.name(step), used[p], n))
 	}
 	if len(asked) == 0 {
 		return
@@ -78,12 +72,7 @@ func (d *draft) packages() {
 		if d.tree[dir] == nil || used {
 			continue
 		}
-		d.lines = append(d.lines, line{
-			"exclude: " + literal(dir), "no step used it",
-			func(s *contents.Spec, at contents.At) {
-				s.Exclude = append(s.Exclude, contents.Path{At: at, Path: dir})
-			},
-		})
+		d.line("exclude: "+literal(dir), "no step used it")
 	}
 }
 
@@ -259,7 +248,7 @@ func (d *draft) whole(pattern string) {
 	for _, dir := range all {
 		n += count(dir, 1<<20)
 	}
-	d.pathLine(pattern, fmt.Sprintf("%s: %d of its %d files were used", d.name(step), used, n))
+	d.line("paths: "+literal(pattern), fmt.Sprintf("%s: %d of its %d files were used", d.name(step), used, n))
 }
 
 // matches is the path or the directory above it that a pattern means, "" for none.
@@ -292,7 +281,7 @@ func (d *draft) paths() {
 		if f.stat.Uid == d.User.UID {
 			comment += "; it is " + word(d.who()) + "'s"
 		}
-		d.pathLine(escaped(name), comment)
+		d.line("paths: "+literal(escaped(name)), comment)
 	}
 }
 
@@ -304,12 +293,7 @@ func (d *draft) ways() {
 			continue
 		}
 		target := d.links[at]
-		d.lines = append(d.lines, line{
-			"symlinks { path: " + literal(at) + " target: " + literal(target) + " }", "on the way of a path",
-			func(s *contents.Spec, by contents.At) {
-				s.Symlinks = append(s.Symlinks, contents.Symlink{At: by, Path: at, Target: target})
-			},
-		})
+		d.line("symlinks { path: "+literal(at)+" target: "+literal(target)+" }", "on the way of a path")
 	}
 	var dirs []string
 	steps := map[string]string{}
@@ -347,10 +331,5 @@ func (d *draft) ways() {
 }
 
 func (d *draft) directoryLine(dir, comment string) {
-	d.lines = append(d.lines, line{
-		"directories { path: " + literal(dir) + " }", comment,
-		func(s *contents.Spec, at contents.At) {
-			s.Directories = append(s.Directories, contents.Directory{At: at, Path: dir, Mode: 0o755})
-		},
-	})
+	d.line("directories { path: "+literal(dir)+" }", comment)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -176,6 +177,8 @@ func directory(t *testing.T, files ...string) string {
 	return dir
 }
 
+func noPresets(string) ([]byte, error) { return nil, fs.ErrNotExist }
+
 // drafted makes a draft, and holds both texts to what the builder and apply accept, and
 // to the layout of policy fmt.
 func drafted(t *testing.T, r *Record) (contentsText, policyText string) {
@@ -184,8 +187,8 @@ func drafted(t *testing.T, r *Record) (contentsText, policyText string) {
 	env := []string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8", "HOME=/nonexistent"}
 	d, err := r.Draft(World{
 		Jail: "test", User: source.User{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}, Env: env, Umask: 0o022,
-		Host:   jailtree.Host{Files: files, Packages: packages.Open(files), Names: source.System()},
-		Preset: func(string) *contents.Spec { return nil },
+		Host: jailtree.Host{Files: files, Packages: packages.Open(files), Names: source.System()},
+		Read: noPresets,
 	})
 	if err != nil {
 		t.Fatal(err)
