@@ -495,6 +495,9 @@ func (d *draft) plan() {
 
 // spec is what the lines ask for, with the presets.
 func (d *draft) spec() (*contents.Spec, []textpb.Problem) {
+	if len(d.lines) == 0 {
+		return &contents.Spec{}, nil // of a jail that lacks nothing; as a text it is a mistake
+	}
 	var b strings.Builder
 	for _, l := range d.lines {
 		b.WriteString(l.text + "\n")
