@@ -229,8 +229,10 @@ func (s *Store) replaceable(cur tree, replace bool) error {
 	if err != nil {
 		return err
 	}
-	if len(mounts) > 0 {
-		return fmt.Errorf("%q is a mount point: unmount it, or choose a root elsewhere", mounts[0])
+	for _, at := range mounts {
+		if !s.below(cur.manifest, at) {
+			return fmt.Errorf("%q is a mount point: unmount it, or choose a root elsewhere", at)
+		}
 	}
 	if cur.manifest != nil || replace {
 		return nil
@@ -244,6 +246,14 @@ func (s *Store) replaceable(cur tree, replace bool) error {
 		return ErrNotOurs
 	}
 	return nil
+}
+
+// below tells whether a path is below a state directory of the tree in use. What is
+// mounted there, which its owner may have done by fusermount(1), goes where that goes.
+func (s *Store) below(m *jailpb.Manifest, at string) bool {
+	return m != nil && slices.ContainsFunc(m.Entries, func(e *jailpb.Entry) bool {
+		return e.State && strings.HasPrefix(at, s.root+string(e.Path)+"/")
+	})
 }
 
 // ErrNotOurs says that the root is a directory that jailctl did not make.
@@ -260,7 +270,8 @@ func mountsIn(dir string) (found []string, err error) {
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
+		// By blanks alone: the kernel escapes no others.
+		fields := strings.Split(lines.Text(), " ")
 		if len(fields) < 5 {
 			continue
 		}
@@ -272,7 +283,7 @@ func mountsIn(dir string) (found []string, err error) {
 	return found, lines.Err()
 }
 
-var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\043`, "#", `\134`, `\`)
 
 // fresh tells whether neither what a tree was made from nor the tree itself has
 // changed since: by stamps alone, and no file is read.
@@ -616,8 +627,9 @@ func (s *Store) Remove() error {
 		if cur.manifest == nil {
 			return ErrNotOurs
 		}
-		if err := s.replaceable(cur, true); err != nil {
-			return err
+		// Of all, state directories included.
+		if mounts, err := mountsIn(s.root); err != nil || len(mounts) > 0 {
+			return cmp.Or(err, fmt.Errorf("something is mounted on %q: unmount it first", mounts))
 		}
 		// Out of its place at one stroke; what is then beside it goes piece by piece.
 		step("take tree away")

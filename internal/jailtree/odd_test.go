@@ -303,3 +303,103 @@ func TestOldTreeIsOpen(t *testing.T) {
 		t.Errorf("left mounted: %q, %v", mounts, err)
 	}
 }
+
+// What is mounted below a state directory goes where that goes, for all who see it.
+func TestMountInState(t *testing.T) {
+	b := small(t)
+	b.spec.Directories = []contents.Directory{state("/data")}
+	b.build(t)
+	mountTmpfs(t, b.root+"/data/disk", "")
+	t.Cleanup(func() { unix.Unmount(b.root+"/data/disk", unix.MNT_DETACH) })
+	write(t, b.root+"/data/disk/mine", "mine")
+	old, err := os.Open(b.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	for range 2 {
+		b.change(t)
+		b.build(t)
+		for _, root := range []string{b.root, fmt.Sprint("/proc/self/fd/", old.Fd())} {
+			if got := read(t, root+"/data/disk/mine"); got != "mine" {
+				t.Errorf("%s: %q", root, got)
+			}
+		}
+		b.spec.Keep = 2
+	}
+	s := b.open(t)
+	defer s.Close()
+	if err := s.Remove(); err == nil || !strings.Contains(err.Error(), "unmount it first") {
+		t.Error(err)
+	}
+	if got := read(t, b.root+"/data/disk/mine"); got != "mine" {
+		t.Errorf("%q", got)
+	}
+}
+
+// Names of mount points hold what the kernel escapes, and blanks that it does not.
+func TestMountsIn(t *testing.T) {
+	for _, name := range []string{"a b", "a\nb", "a#b", `a\b`, `a\040b`, "a\tb", "a\rb", "a\u00a0b", "a\u2028b", "a\xffb"} {
+		at := t.TempDir() + "/" + name
+		mountTmpfs(t, at, "")
+		if found, err := mountsIn(at); err != nil || len(found) != 1 || found[0] != at {
+			t.Errorf("%q: %q, %v", at, found, err)
+		}
+	}
+}
+
+// A state directory that somebody removes, or puts a link in the place of, after a build
+// was interrupted that had yet to note it.
+func TestStateGoneByHand(t *testing.T) {
+	for _, instead := range []string{"", "link", "file"} {
+		b := small(t)
+		b.spec.Directories = []contents.Directory{state("/a/b/data")}
+		b.build(t)
+		s := b.open(t)
+		cur, err := s.current()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cur.manifest.Used = false
+		if err := s.save(cur.id, cur.manifest); err != nil {
+			t.Fatal(err)
+		}
+		s.Close()
+		at := b.root + "/a/b/data"
+		os.Remove(at)
+		switch instead {
+		case "link":
+			os.Symlink(b.host, at)
+		case "file":
+			write(t, at, "by hand")
+		}
+		b.build(t)
+		if f := b.verify(t); len(f) > 0 {
+			t.Errorf("%q: %+v", instead, f)
+		}
+		var st unix.Stat_t
+		if unix.Lstat(b.host, &st); st.Uid != 0 {
+			t.Errorf("%q: a link was followed", instead)
+		}
+	}
+}
+
+// A jail in the tree of another would go with that.
+func TestJailInAJail(t *testing.T) {
+	b := small(t)
+	b.spec.Directories = []contents.Directory{{Path: "/jails", Mode: 0o755}}
+	b.build(t)
+	s, err := Open(context.Background(), "inner", b.root+"/jails/inner", b.state, true, func(string) {})
+	if err == nil {
+		s.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "in the tree of the jail web") {
+		t.Error(err)
+	}
+	if left, err := os.ReadDir(b.state + "/manifests"); err != nil || len(left) != 1 {
+		t.Errorf("%v, %v", left, err)
+	}
+	if left, err := os.ReadDir(b.root + "/jails"); err != nil || len(left) != 0 {
+		t.Errorf("%v, %v", left, err)
+	}
+}

@@ -98,6 +98,9 @@ func (s *Store) open(ctx context.Context, create bool, waiting func(string)) (er
 	}
 	beside := "." + s.name + ".jailctl"
 	if create {
+		if err := s.nested(); err != nil {
+			return err
+		}
 		if err := mkdir(s.parent, beside); err != nil {
 			return err
 		}
@@ -113,6 +116,28 @@ func (s *Store) open(ctx context.Context, create bool, waiting func(string)) (er
 		return fmt.Errorf("%s is not as jailctl made it: it must be root's, with mode 0700", s.trees.Name())
 	}
 	return s.recover()
+}
+
+// nested refuses a root in the tree of another jail, which would go with that at the
+// other's next build, and with all state in it when old trees are removed.
+func (s *Store) nested() error {
+	jails, err := os.ReadDir(path.Dir(s.manifests))
+	if err != nil {
+		return err
+	}
+	for dir := path.Dir(s.root); dir != "/"; dir = path.Dir(dir) {
+		var st unix.Stat_t
+		if err := unix.Lstat(dir, &st); err != nil {
+			return &fs.PathError{Op: "lstat", Path: dir, Err: err}
+		}
+		for _, jail := range jails {
+			other := Store{manifests: path.Join(path.Dir(s.manifests), jail.Name())}
+			if m, _ := other.parse(st.Ino, withoutLists); m != nil && string(m.Root) == dir {
+				return fmt.Errorf("%s is in the tree of the jail %s: choose a root elsewhere", s.root, jail.Name())
+			}
+		}
+	}
+	return nil
 }
 
 // sound tells whether the directory of trees is root's alone: half a tree may be seen by

@@ -183,7 +183,7 @@ func bind(from, to *os.File, name string) error {
 		return err
 	}
 	defer dst.Close()
-	mnt, err := unix.OpenTree(int(src.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	mnt, err := unix.OpenTree(int(src.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH|unix.AT_RECURSIVE)
 	if err != nil {
 		return err
 	}
@@ -265,7 +265,7 @@ func (s *Store) settle(cur tree) error {
 			continue
 		}
 		changed[string(e.Path)], changed[path.Dir(string(e.Path))] = true, true
-		if err := ownAt(root, e); err != nil {
+		if err := ownAt(root, e); err != nil && !gone(err) {
 			return err
 		}
 	}
@@ -274,7 +274,7 @@ func (s *Store) settle(cur tree) error {
 			continue
 		}
 		info, err := lstat(root, relative(e.Path))
-		if err != nil {
+		if err != nil && !gone(err) {
 			return err
 		}
 		e.Inode, e.Changed = info.Ino, info.Changed
@@ -282,6 +282,12 @@ func (s *Store) settle(cur tree) error {
 	settled(m)
 	m.Used = true
 	return s.save(cur.id, m)
+}
+
+// gone tells whether somebody has taken a directory away by hand, or put something
+// else in its place. The next build makes it again.
+func gone(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
 }
 
 // move lets each state directory change places with the empty one of the same path in
