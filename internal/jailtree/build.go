@@ -628,8 +628,12 @@ func (s *Store) Remove() error {
 			return ErrNotOurs
 		}
 		// Of all, state directories included.
-		if mounts, err := mountsIn(s.root); err != nil || len(mounts) > 0 {
-			return cmp.Or(err, fmt.Errorf("something is mounted on %q: unmount it first", mounts))
+		mounts, err := mountsIn(s.root)
+		if err != nil {
+			return err
+		}
+		if len(mounts) > 0 {
+			return fmt.Errorf("%q is a mount point: unmount it", mounts[0])
 		}
 		// Out of its place at one stroke; what is then beside it goes piece by piece.
 		step("take tree away")

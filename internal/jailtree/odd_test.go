@@ -329,7 +329,7 @@ func TestMountInState(t *testing.T) {
 	}
 	s := b.open(t)
 	defer s.Close()
-	if err := s.Remove(); err == nil || !strings.Contains(err.Error(), "unmount it first") {
+	if err := s.Remove(); err == nil || !strings.Contains(err.Error(), "unmount it") {
 		t.Error(err)
 	}
 	if got := read(t, b.root+"/data/disk/mine"); got != "mine" {
