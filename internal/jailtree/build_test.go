@@ -194,6 +194,7 @@ func changed(all []Change) []string {
 // else; it is told by outdated and before it is done, and is then done.
 func TestChanges(t *testing.T) {
 	b := newBare(t)
+	mountTmpfs(t, filepath.Dir(b.root), "")
 	for _, line := range strings.Split(`elf 0755 /lib64/ld-linux-x86-64.so.2
 elf 0755 /usr/bin/prog libone.so
 elf 0644 /usr/lib/libone.so
@@ -645,6 +646,7 @@ func (b *bench) rollback(t *testing.T) error {
 func keeping(t *testing.T, keep int) *bench {
 	t.Helper()
 	b := small(t)
+	mountTmpfs(t, filepath.Dir(b.root), "")
 	b.spec.Keep = keep
 	b.spec.Directories = []contents.Directory{state("/data")}
 	b.version(t, 1)

@@ -44,6 +44,7 @@ func literal(s string) string { return escape.Replace(s) }
 func hostile(t *testing.T) *bench {
 	t.Helper()
 	b := newBare(t)
+	mountTmpfs(t, filepath.Dir(b.root), "")
 	var text strings.Builder
 	text.WriteString("paths: \"/walked\"\n")
 	for i, n := range hostileNames {

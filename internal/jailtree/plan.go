@@ -153,7 +153,7 @@ func Make(spec *contents.Spec, h Host) (*Plan, error) {
 	if len(p.problems) > 0 {
 		slices.SortStableFunc(p.problems, func(a, b Problem) int {
 			file := func(p Problem) int { return slices.Index(spec.Sources, p.At.File) }
-			return cmp.Or(cmp.Compare(file(a), file(b)), cmp.Compare(a.At.Line, b.At.Line), cmp.Compare(a.At.Col, b.At.Col))
+			return cmp.Or(cmp.Compare(file(a), file(b)), cmp.Compare(a.At.Line, b.At.Line), cmp.Compare(a.At.Col, b.At.Col), cmp.Compare(a.What, b.What))
 		})
 		return nil, slices.Compact(p.problems)
 	}
