@@ -37,7 +37,7 @@ func (r *Resolver) confDirs() ([]string, error) {
 		for line := range strings.Lines(string(b)) {
 			line, _, _ = strings.Cut(line, "#")
 			fields := strings.Fields(line)
-			if len(fields) == 0 || fields[0] == "hwcap" {
+			if len(fields) == 0 {
 				continue
 			}
 			if fields[0] != "include" {

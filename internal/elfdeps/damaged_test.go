@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"slices"
 	"strings"
@@ -157,7 +158,7 @@ func cacheOf(levels []string, entries ...cacheEntry) []byte {
 
 func TestCacheLookup(t *testing.T) {
 	const ext = extension
-	c, err := parseCache(cacheOf([]string{"x86-64-v2", "x86-64-v3", "other"},
+	b := cacheOf([]string{"x86-64-v2", "x86-64-v3", "other"},
 		cacheEntry{"/2/liba.so", 0x303, ext},
 		cacheEntry{"/3/liba.so", 0x303, ext | 1},
 		cacheEntry{"/other/liba.so", 0x303, ext | 2},
@@ -171,9 +172,25 @@ func TestCacheLookup(t *testing.T) {
 		cacheEntry{"/3/libc.so", 0x303, ext | 2<<32 | 1},
 		cacheEntry{"/libc.so", 0x303, 0},
 		cacheEntry{"/3/libd.so", 0x303, ext | 1},
-	))
+		cacheEntry{"/3/libf.so", 0x303, ext | 1},
+		cacheEntry{"/2/libf.so", 0x303, ext},
+	)
+	c, err := parseCache(b)
 	if err != nil {
 		t.Fatal(err)
+	}
+	// Behind the old format, of so many entries that it does not end where this may begin.
+	for n := range 3 {
+		old := append([]byte(oldMagic), 0, byte(n), 0, 0, 0)
+		old = append(old, make([]byte, (12*n+7)&^7)...)
+		after := slices.Clone(b)
+		extensions := number(b, 32)
+		for _, at := range []int{32, extensions + 16, len(b) - 12, len(b) - 8, len(b) - 4} {
+			binary.LittleEndian.PutUint32(after[at:], uint32(number(b, at)+len(old)))
+		}
+		if got, err := parseCache(append(old, after...)); err != nil || !reflect.DeepEqual(got, c) {
+			t.Errorf("behind %d entries: %+v, %v", n, got, err)
+		}
 	}
 	v := cpuLevels
 	for _, l := range []struct {
@@ -192,6 +209,7 @@ func TestCacheLookup(t *testing.T) {
 		{"libc.so", v[2:], "/libc.so", true}, // what is in v2 says itself that it needs v4
 		{"libd.so", v[2:], "", true},
 		{"libe.so", v, "", false},
+		{"libf.so", v, "/3/libf.so", true},
 	} {
 		path, leveled := c.lookup(l.name, 0x303, l.levels)
 		if path != l.path || leveled != l.leveled {
@@ -242,6 +260,9 @@ func TestCacheOfMachine(t *testing.T) {
 func TestCacheDamaged(t *testing.T) {
 	tr := tree{t, t.TempDir(), ""}
 	tr.copy(ld64, ld64)
+	foreign, outside := cacheOf(nil), cacheOf(nil, cacheEntry{"/lib/liba.so", 0x303, 0})
+	foreign[28] = bigEndian
+	outside[cacheHead+9] = 0xff
 	tr.write("/bin/p", string(image{interp: ld64, dynamic: []entry{{elf.DT_NEEDED, "liba.so", 0}}}.bytes()))
 	for text, want := range map[string]string{
 		"":                                     "its format",
@@ -250,6 +271,8 @@ func TestCacheDamaged(t *testing.T) {
 		newMagic + strings.Repeat("\xff", 100): "damaged",
 		strings.Repeat("x", 17<<20):            "more than",
 		string(cacheOf(nil))[:cacheHead] + "xxxx": "damaged",
+		string(foreign): "damaged",
+		string(outside): "damaged",
 	} {
 		tr.write(cachePath, text)
 		_, err := New(host.New(tr.root)).Resolve("/bin/p")

@@ -344,6 +344,23 @@ func TestParseCPU(t *testing.T) {
 	}
 }
 
+// What $PLATFORM is on such a CPU, for the loader of x86-64 only.
+func TestHaswell(t *testing.T) {
+	this := thisCPU()
+	t.Cleanup(func() { thisCPU = func() cpu { return this } })
+	thisCPU = func() cpu { return cpu{haswell: true} }
+	for m, want := range map[machine]string{
+		{elf.ELFCLASS64, elf.EM_X86_64}:  "/haswell/haswell",
+		{elf.ELFCLASS32, elf.EM_386}:     "/i686/i686",
+		{elf.ELFCLASS64, elf.EM_AARCH64}: "/aarch64/aarch64",
+	} {
+		l := loader{machine: m}
+		if got := l.expand("/$PLATFORM/${PLATFORM}", ""); got != want {
+			t.Errorf("%v: %q, want %q", m, got, want)
+		}
+	}
+}
+
 func BenchmarkResolve(b *testing.B) {
 	for b.Loop() {
 		if _, err := New(host.New("")).Resolve("/usr/bin/curl"); err != nil {

@@ -754,7 +754,7 @@ func TestTreeCache(t *testing.T) {
 			tr.write("/etc/ld.so.conf.d/not", "/opt/conf5\n")
 			tr.write("/etc/ld.so.conf.d/.hidden.conf", "/opt/conf5\n")
 			tr.write("/etc/more/bar", "/opt/conf6\n")
-			needs := []string{"libstale.so.1"}
+			needs := []string{"libstale.so.1", "libfirst.so.1"}
 			for i := range 8 {
 				needs = append(needs, fmt.Sprintf("lib%d.so.1", i))
 			}
@@ -765,6 +765,7 @@ func TestTreeCache(t *testing.T) {
 			for i := range 8 {
 				lib(fmt.Sprintf("/opt/conf%d", i), fmt.Sprintf("lib%d.so.1", i))
 			}
+			lib("/opt/conf1", "libfirst.so.1")
 			lib("/opt/run", "lib0.so.1")       // before the cache
 			lib("/opt/conf6", "lib5.so.1")     // a directory that is in the cache, not the other
 			lib("/opt/conf4", "lib1.so.1")     // the first of both
@@ -775,7 +776,7 @@ func TestTreeCache(t *testing.T) {
 			tr.ld(linked{path: "/opt/conf1/lib2.so.1", m32: true, args: soname("lib2.so.1")})
 
 			want := []string{
-				"libstale.so.1 => /usr/lib/libstale.so.1",
+				"libstale.so.1 => /usr/lib/libstale.so.1", "libfirst.so.1 => /opt/conf1/libfirst.so.1",
 				"lib0.so.1 => /opt/run/lib0.so.1", "lib1.so.1 => /opt/conf1/lib1.so.1", "lib2.so.1 => /opt/conf2/lib2.so.1",
 				"lib3.so.1 => /opt/conf3/lib3.so.1", "lib4.so.1 => /opt/conf4/lib4.so.1", "lib5.so.1 => /opt/conf6/lib5.so.1",
 				"lib6.so.1 => /opt/conf6/lib6.so.1", "lib7.so.1",
@@ -792,7 +793,7 @@ func TestTreeCache(t *testing.T) {
 				t.Fatal(err)
 			}
 			without := slices.Clone(want)
-			without[2] = "lib1.so.1 => /lib/lib1.so.1"
+			without[3] = "lib1.so.1 => /lib/lib1.so.1"
 			if found, missing := ours(h, o); !slices.Equal(append(found, missing...), without) || o.Cache != cachePath {
 				t.Errorf("without a cache:\n%q %q, want\n%q", found, o.Cache, without)
 			}
