@@ -104,7 +104,7 @@ uninstall: ## what install made; policies, contents files, own presets and manif
 test: ## everything; the parts that need real users and setuid only as root
 	$(GO) test $(GOTESTFLAGS) -count=1 -p 1 ./...
 ifneq ($(shell id -u),0)
-	@echo 'left out, for want of root: client, cmd/jailctl, cmd/jailhelper, internal/attack, internal/presets, internal/programs, internal/trace (a real installation), internal/confine (a real jail) and part of internal/elfdeps (chroot)'
+	@echo 'left out, for want of root: client, cmd/jailctl, cmd/jailhelper, internal/attack, internal/presets, internal/programs, internal/trace (a real installation), internal/confine (a real jail) and parts of internal/elfdeps (chroot) and internal/learn'
 endif
 
 lint: ## format, vet, staticcheck, shellcheck, and generated code up to date

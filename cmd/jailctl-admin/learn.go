@@ -369,9 +369,9 @@ func writeNew(file string, text []byte, force bool) error {
 // next says what is to be done with the files.
 func (p *program) next(jail string, data []string) {
 	if p.root {
-		p.say("read them; then jailctl apply "+jail+" && jailctl build "+jail, "wrote %s", strings.Join(p.outputs(jail), " and "))
+		p.say("read them; then: jailctl build "+jail+" && jailctl apply "+jail, "wrote %s", strings.Join(p.outputs(jail), " and "))
 	} else {
-		p.say(fmt.Sprintf("root reads them and does: install -m 644 %[1]s.contents.txtpb %[2]s && install -m 644 %[1]s.policy.txtpb %[3]s && jailctl apply %[1]s && jailctl build %[1]s",
+		p.say(fmt.Sprintf("root reads them and does: install -m 644 %[1]s.contents.txtpb %[2]s && install -m 644 %[1]s.policy.txtpb %[3]s && jailctl build %[1]s && jailctl apply %[1]s",
 			jail, paths.Contents(jail), paths.Policy(jail)), "wrote %s", strings.Join(p.outputs(jail), " and "))
 	}
 	for _, command := range data {

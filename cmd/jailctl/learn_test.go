@@ -81,7 +81,7 @@ func settle(t *testing.T, name, contents, policy, dir string) {
 		}
 		t.Cleanup(func() { os.Remove(to) })
 	}
-	for _, args := range [][]string{{"apply", name}, {"build", "--quiet", name}} {
+	for _, args := range [][]string{{"build", "--quiet", name}, {"apply", name}} {
 		if r := Root(t, Jailctl, args...); r.Status != 0 {
 			t.Fatalf("%v: %+v", args, r)
 		}

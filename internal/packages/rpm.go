@@ -63,8 +63,8 @@ func (r *rpm) ask() (string, error) {
 	defer cancel()
 	for _, program := range r.programs {
 		cmd := exec.CommandContext(ctx, program, "--dbpath", r.aside.Root()+dir, "--query", "--all", "--queryformat", rpmFormat)
-		// Without HOME it would read macros that somebody's home directory has.
-		cmd.Env = []string{"HOME=/nonexistent", "LC_ALL=C", "PATH=/usr/bin:/bin"}
+		// It would read macros that somebody's home directory has, and on Debian make a database in it.
+		cmd.Env = []string{"HOME=/dev/null", "LC_ALL=C", "PATH=/usr/bin:/bin"}
 		cmd.Dir = "/"
 		cmd.WaitDelay = time.Second
 		var out, errs bytes.Buffer

@@ -345,7 +345,7 @@ func TestAskingRPM(t *testing.T) {
 	}
 	for suffix, want := range map[string]string{
 		".args": "--dbpath\n" + tr.root + dir + "\n--query\n--all\n--queryformat\n" + rpmFormat + "\n",
-		".env":  "HOME=/nonexistent\nLC_ALL=C\nPATH=/usr/bin:/bin\n",
+		".env":  "HOME=/dev/null\nLC_ALL=C\nPATH=/usr/bin:/bin\n",
 	} {
 		if got, err := os.ReadFile(program + suffix); err != nil || string(got) != want {
 			t.Errorf("%s: %q, %v", suffix, got, err)
