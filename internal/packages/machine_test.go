@@ -21,7 +21,7 @@ import (
 func run(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	cmd := exec.Command(name, args...)
-	cmd.Env = append(os.Environ(), "LC_ALL=C", "HOME=/nonexistent")
+	cmd.Env = append(os.Environ(), "LC_ALL=C", "HOME=/dev/null")
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
