@@ -165,6 +165,56 @@ func TestPlainScript(t *testing.T) {
 	has(t, policy, "  unveil { path: "+literal(dir+"/script")+` access: "rx" }`)
 }
 
+// A call that fails on a file needs the file, and perhaps a right; one that finds none,
+// or is forbidden it, needs neither.
+func TestFailedCalls(t *testing.T) {
+	dir := directory(t, "f", "full/f")
+	text, policy := shelled(t, dir, "readlink f; mkdir -p full; (echo >/etc/none) 2>/dev/null; (echo >none/none) 2>/dev/null; cat none 2>/dev/null; exit 0")
+	has(t, text, "paths: "+literal(dir+"/f"))
+	hasNot(t, policy, literal(dir)+" access", `"/etc"`)
+	hasNot(t, text, "none", "state")
+	_, policy = shelled(t, dir, "rmdir full 2>/dev/null; exit 0")
+	has(t, policy, "  unveil { path: "+literal(dir)+` access: "c" }`)
+}
+
+// What only the kernel knows that it makes something is state as well.
+func TestMadeOtherwise(t *testing.T) {
+	for deed, promises := range map[string]string{"openat2": "stdio rpath wpath cpath prot_exec", "tmpfile": "stdio rpath tmppath prot_exec"} {
+		dir := directory(t)
+		r, ended := learned(t, dir, here+"/many", deed, dir)
+		if ended.ExitStatus() != 0 {
+			t.Fatalf("%s: status %d", deed, ended.ExitStatus())
+		}
+		text, policy := drafted(t, r)
+		has(t, text, "directories { path: "+literal(dir)+" owner: ")
+		has(t, policy, `  promises: "`+promises+`"`)
+		if strings.Contains(policy, "#   openat2") {
+			t.Errorf("no jail has openat2, and programs do without:\n%s", policy)
+		}
+	}
+}
+
+// A device that takes commands is unveiled for more than reading.
+func TestDeviceCommands(t *testing.T) {
+	r, ended := learned(t, directory(t), "python3", "-c", "import fcntl; fcntl.ioctl(open('/dev/urandom', 'rb', 0), 0x80045200, b'1234')")
+	if ended.ExitStatus() != 0 {
+		t.Fatalf("status %d", ended.ExitStatus())
+	}
+	_, policy := drafted(t, r)
+	has(t, policy, `  unveil { path: "/dev/urandom" access: "rw" }`)
+}
+
+// Where the command begins is there, also in an empty directory for everyone.
+func TestBeginsInTemporary(t *testing.T) {
+	dir, err := os.MkdirTemp("/tmp", "learn")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(dir)
+	text, _ := shelled(t, dir, "rm $(mktemp /tmp/learnXXXXXX)")
+	has(t, text, "#   cp -a "+dir+" /srv/jails/test/tmp/")
+}
+
 // What a tree cannot have is told.
 func TestNotes(t *testing.T) {
 	dir := directory(t, "f", "g")
@@ -340,6 +390,8 @@ func TestSockets(t *testing.T) {
 	port := listener.Addr().(*net.TCPAddr).Port
 	for script, want := range map[string]string{
 		fmt.Sprintf("s=socket.socket(); s.connect(('127.0.0.1', %d))", port):                                       fmt.Sprintf("  network_ports { connect: %d }", port),
+		"s=socket.socket(); s.listen()":                                                                            "  network_ports { bind: 0 }",
+		"s=socket.socket(socket.AF_UNIX); s.bind('made')":                                                          "  local_sockets: true",
 		"s=socket.socket(); s.bind(('127.0.0.1', 0)); s.listen()":                                                  "  network_ports { bind: 0 }",
 		fmt.Sprintf("s=socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.sendto(b'x', ('127.0.0.1', %d))", port): "  network: true",
 		"s=socket.socket(socket.AF_UNIX); s.connect('socket')":                                                     "  local_sockets: true",
@@ -351,8 +403,13 @@ func TestSockets(t *testing.T) {
 		if ended.ExitStatus() != 0 {
 			t.Fatalf("%s: status %d", script, ended.ExitStatus())
 		}
-		_, policy := drafted(t, r)
+		text, policy := drafted(t, r)
 		has(t, policy, want)
+		if strings.Contains(script, "made") {
+			has(t, text, "directories { path: "+literal(dir)+" owner: ")
+			has(t, policy, "  unveil { path: "+literal(dir)+` access: "rc" }`)
+			os.Remove(dir + "/made")
+		}
 		if want == "" {
 			hasNot(t, policy, "network", "local_sockets", " unix", "inet")
 		}

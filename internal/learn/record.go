@@ -523,9 +523,6 @@ func (r *Record) socket(p *pending, step int, result int64, errno unix.Errno) bo
 		return false
 	}
 	family, known := r.sockets[r.inode(p.TID, int32(p.Args[0]))]
-	if strings.HasPrefix(p.Name, "accept") && errno == 0 && known {
-		r.sockets[r.inode(p.TID, int32(result))] = family
-	}
 	switch {
 	case !known: // a pair's, or one from outside
 		return false

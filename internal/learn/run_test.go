@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -53,6 +54,9 @@ func TestCrowd(t *testing.T) {
 		}
 		if len(r.Steps) != 1 {
 			t.Errorf("steps %v", argv(r))
+		}
+		if _, policy := drafted(t, r); strings.Contains(policy, "clone") && !strings.Contains(policy, "  # proc: step 1 (many): clone") {
+			t.Errorf("no jail has clone3, and libc does without:\n%s", policy)
 		}
 	}
 }
@@ -122,6 +126,27 @@ func TestOddNames(t *testing.T) {
 		if !strings.ContainsAny(line[:1], "# \n") && !strings.Contains(line, ": ") && !strings.Contains(line, " {") && line != "}\n" {
 			t.Errorf("a name has made a line of its own: %q", line)
 		}
+	}
+}
+
+// A thread of which nobody has told is its process's, or its parent's.
+func TestStepOfUnknown(t *testing.T) {
+	r, err := New("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.steps[os.Getppid()] = 7
+	if n := r.step(os.Getpid()); n != 7 {
+		t.Errorf("step %d of a child of 7", n)
+	}
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tid, _ := strconv.Atoi(threads[len(threads)-1].Name())
+	r.steps[os.Getpid()] = 5
+	if n := r.step(tid); n != 5 || tid == os.Getpid() {
+		t.Errorf("step %d of thread %d of 5", n, tid)
 	}
 }
 
