@@ -148,6 +148,9 @@ func (p *program) learn(o learnOptions, argv []string) error {
 	if err != nil {
 		return cannot("", "learn from %q: %w", argv[0], err)
 	}
+	for _, name := range draft.SetID {
+		p.say("what it can do with them was not learned, and cannot be done in a jail", "%q was executed without the rights of a set-id program", name)
+	}
 	t := texts{draft.Contents, draft.Policy}
 	for _, text := range []*[]byte{&t.Contents, &t.Policy} {
 		format := source.Format

@@ -39,6 +39,8 @@ type Draft struct {
 	// Data are commands that put what the run found in a state directory into the
 	// jail's, for root to type after the first build.
 	Data []string
+	// SetID are set-id programs that the run executed, without the rights they give.
+	SetID []string
 }
 
 // What makes many of something: that many unveils beneath a directory are one for it,
@@ -49,14 +51,15 @@ const many = 4
 type draft struct {
 	*Record
 	World
-	lines []line
-	tree  map[string]*jailtree.Entry // that the lines make
-	want  []*file                    // what has to be in it
-	links map[string]string          // and the links on the way, with their targets
-	dirs  []*state                   // where the run, or the command in the jail, writes
-	notes []note
-	left  []*file         // that are missing and that no directory brings
-	roots map[string]bool // directories, and whether they are root's alone
+	lines  []line
+	tree   map[string]*jailtree.Entry // that the lines make
+	want   []*file                    // what has to be in it
+	links  map[string]string          // and the links on the way, with their targets
+	dirs   []*state                   // where the run, or the command in the jail, writes
+	notes  []note
+	setids []string
+	left   []*file         // that are missing and that no directory brings
+	roots  map[string]bool // directories, and whether they are root's alone
 	// withoutPresets: one of them does not go with what else is asked for.
 	withoutPresets bool
 }
@@ -96,7 +99,7 @@ func (r *Record) Draft(w World) (*Draft, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Draft{d.contents(), policy, d.data()}, nil
+	return &Draft{d.contents(), policy, d.data(), d.setids}, nil
 }
 
 // fill adds lines until everything is there. Where presets turn out to be in the way
@@ -167,37 +170,38 @@ func (d *draft) writes() {
 			at[path.Dir(f.path)] = step
 		}
 	}
+	work := func(dir string) string { return dir }
+	if here := stat(d.Dir); here != nil && here.Uid == d.User.UID {
+		// What is done beneath the working directory is done there.
+		work = func(dir string) string {
+			if beneath(dir, d.Dir) {
+				return d.Dir
+			}
+			return dir
+		}
+	}
 	own := map[string]int{}
 	for _, f := range d.files {
 		if f.stat.Uid != d.User.UID {
 			continue
 		}
 		// A repository is its user's: git works in no other's.
-		work, _, data := strings.Cut(f.path, "/.git/")
+		dir, _, data := strings.Cut(f.path, "/.git/")
 		if !data && f.isRegular() && f.did[executed] == 0 {
 			// Many files of somebody's are what they work on, and will be others tomorrow.
-			if work = path.Dir(f.path); beneath(work, d.Dir) {
-				work = d.Dir
-			}
-			own[work]++
-			data = own[work] > 4*many
+			dir = work(path.Dir(f.path))
+			own[dir]++
+			data = own[dir] > 4*many
 		}
-		if step, _ := f.step(); data && (at[work] == 0 || step < at[work]) {
-			at[work] = step
+		if step, _ := f.step(); data && (at[dir] == 0 || step < at[dir]) {
+			at[dir] = step
 		}
 	}
 	for _, dir := range slices.Sorted(maps.Keys(at)) {
-		if outside(dir) {
+		s := &state{path: work(dir), step: at[dir]}
+		st := stat(s.path)
+		if st == nil || outside(s.path) || s.path == "/" {
 			continue
-		}
-		s := &state{path: dir, step: at[dir]}
-		st := stat(dir)
-		if st == nil {
-			continue
-		}
-		// What is made beneath the working directory is made by work there.
-		if own := stat(d.Dir); beneath(dir, d.Dir) && own != nil && own.Uid == d.User.UID {
-			s.path, st = d.Dir, own
 		}
 		s.shared = st.Mode&unix.S_ISVTX != 0 && st.Mode&0o002 != 0
 		s.mode = st.Mode & 0o777
@@ -244,10 +248,7 @@ func (d *draft) programLines() {
 		if len(p.files) == 0 {
 			continue
 		}
-		name, real := p.name, p.files[0].Path
-		if clean, err := d.Host.Files.Real(name); err != nil || clean != real {
-			name = real
-		}
+		name, real := d.program(p), p.files[0].Path
 		// /bin/cat and /usr/bin/cat are one where /bin is a link.
 		dir, _ := d.Host.Files.Real(path.Dir(name))
 		as := path.Join(dir, path.Base(name))
@@ -260,10 +261,22 @@ func (d *draft) programLines() {
 			continue
 		}
 		if s := d.setid(p.files); s != "" {
-			d.note("set-id programs, which have no such rights under learn, nor in a jail", quoted(s)+" ("+d.name(p.step)+")")
+			d.setids = append(d.setids, s)
+			d.note("the rights of set-id programs, which they do not have under learn either", quoted(s)+" ("+d.name(p.step)+")")
 		}
 		d.line("programs: "+literal(name), d.name(p.step))
 	}
+}
+
+// program is the name that a program has in the jail: that by which it was executed, if
+// it means the same without the links on the way to "..".
+func (d *draft) program(p program) string {
+	if len(p.files) > 0 {
+		if real, err := d.Host.Files.Real(p.name); err != nil || real != p.files[0].Path {
+			return p.files[0].Path
+		}
+	}
+	return p.name
 }
 
 // setid is the file among them that would have given its caller other rights.

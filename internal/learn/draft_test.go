@@ -76,6 +76,14 @@ func TestOwnFiles(t *testing.T) {
 	text, _ = shelled(t, dir, "cat d/1*")
 	has(t, text, "paths: "+literal(dir+"/d/19"))
 	hasNot(t, text, "state: true")
+	// Who works in / has not made that a directory of theirs.
+	r, ended := learned(t, "/", "sh", "-c", "cat "+dir+"/d/*; echo >"+dir+"/new")
+	if ended.ExitStatus() != 0 {
+		t.Fatalf("status %d", ended.ExitStatus())
+	}
+	text, _ = drafted(t, r)
+	has(t, text, "directories { path: "+literal(dir)+" owner: ")
+	hasNot(t, text, `path: "/" `)
 }
 
 // What a step only looks at while it walks a tree is not copied, unless another does.

@@ -22,7 +22,7 @@ const defaultPath = "/usr/local/bin:/usr/bin:/bin"
 
 // policy is the text of the policy.
 func (d *draft) policy() ([]byte, error) {
-	program := d.programs[0].name
+	program := d.program(d.programs[0])
 	if !writable(program) {
 		return nil, fmt.Errorf("a policy cannot name %q: it is not printable", program)
 	}

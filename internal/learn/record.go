@@ -182,7 +182,12 @@ func status(tid int, field string) int {
 	return 0
 }
 
-func (r *Record) started(parent, child int) { r.steps[child] = r.step(parent) }
+func (r *Record) started(parent, child int) {
+	delete(r.steps, child) // of one that had the number before
+	if parent != 0 {
+		r.steps[child] = r.step(parent)
+	}
+}
 
 // executed is another program in a process.
 func (r *Record) executed(pid, former int) {

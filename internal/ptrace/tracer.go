@@ -26,8 +26,9 @@ type Tracer struct {
 	// Left is after one: its result, or its error.
 	Left func(tid int, c seccomp.Call, result int64, errno unix.Errno)
 	// Started is a process or thread that another has made, before its first
-	// instruction or soon after. Executed is another program in a process: the calling
-	// thread, whose number was former, goes on as the process's only one.
+	// instruction. Parent is 0 where it stops before the one that made it. Executed is
+	// another program in a process: the calling thread, whose number was former, goes on
+	// as the process's only one.
 	Started  func(parent, child int)
 	Executed func(pid, former int)
 	Stopped  func()                // the command's group is stopped
@@ -122,6 +123,7 @@ func (t *Tracer) Follow() (status unix.WaitStatus, err error) {
 		if at == nil {
 			at = &task{early: true}
 			t.tasks[tid] = at
+			t.started(0, tid)
 		}
 		sig, event := ws.StopSignal(), int(ws)>>16
 		deliver := unix.Signal(0)
@@ -174,8 +176,12 @@ func (t *Tracer) announce(parent, child int) {
 		return
 	case t.tasks[child] == nil:
 		t.tasks[child] = &task{}
+		t.started(parent, child)
 	}
 	t.tasks[child].early = false
+}
+
+func (t *Tracer) started(parent, child int) {
 	if t.Started != nil {
 		t.Started(parent, child)
 	}
