@@ -131,7 +131,7 @@ func choose(all []descriptor) (descriptor, error) {
 		}
 	}
 	if len(all) == 0 {
-		return descriptor{}, fault("has no image")
+		return descriptor{}, fault("has no image at all")
 	}
 	if len(fit) == 0 {
 		return descriptor{}, fault(fmt.Sprintf("has no image for %s; it has %s", machine, listed(all)))

@@ -265,7 +265,7 @@ func TestChoose(t *testing.T) {
 		"by tag":                   {[]descriptor{tagged(a, "1.0"), tagged(b, "2.0")}, "2.0", "/b"},
 		"by tag and platform":      {[]descriptor{tagged(b, "1.0"), tagged(index(all...), "2.0")}, "2.0", "/a"},
 		"by containerd's name":     {[]descriptor{annotated(a, "io.containerd.image.name", "docker.io/library/a:1"), tagged(b, "1")}, "docker.io/library/a:1", "/a"},
-		"by digest":                {[]descriptor{a, b}, b.Digest, "/b"},
+		"by digest":                {[]descriptor{tagged(a, "1"), tagged(b, "2")}, b.Digest, "/b"},
 		"two tags, one image":      {[]descriptor{tagged(a, "1.0"), tagged(a, "latest")}, "", "/a"},
 		"Docker's types":           {[]descriptor{docker(a, "application/vnd.docker.distribution.manifest.v2+json")}, "", "/a"},
 		"Docker's list":            {[]descriptor{docker(index(all...), "application/vnd.docker.distribution.manifest.list.v2+json")}, "", "/a"},
@@ -276,8 +276,8 @@ func TestChoose(t *testing.T) {
 		"none for this machine":    {[]descriptor{all[0], all[2], all[3]}, "", "has no image for linux/" + runtime.GOARCH + `; it has "` + foreign.Digest + `" (linux/s390x)`},
 		"only for another":         {[]descriptor{foreign}, "", "has an image for linux/s390x, and this machine is linux/" + runtime.GOARCH},
 		"only for another system":  {[]descriptor{other}, "", "has an image for windows/" + runtime.GOARCH},
-		"none":                     {nil, "", "has no image"},
-		"none in an index":         {[]descriptor{s.add(indexType, []byte("{}"))}, "", "has no image"},
+		"none":                     {nil, "", "has no image at all"},
+		"none in an index":         {[]descriptor{s.add(indexType, []byte("{}"))}, "", "has no image at all"},
 		"no image but a list":      {[]descriptor{docker(a, "application/vnd.example+json")}, "", `of the type "application/vnd.example+json"`},
 		"no file system":           {[]descriptor{s.addJSON(manifestType, map[string]any{"config": s.add("application/vnd.cncf.helm.config.v1+json", []byte("{}"))})}, "", "has no file system"},
 	} {
@@ -372,7 +372,7 @@ func TestDigests(t *testing.T) {
 	s["blobs/sha512/"+sum][600] ^= 1
 	refused(t, s.dir(t), atMost, "has another content")
 
-	for _, digest := range []string{"", "sha256:", "sha256", "md5:d41d8cd98f00b204e9800998ecf8427e", "sha256:../../../../etc/passwd", "sha256:" + strings.Repeat("zz", 32), "sha256:" + strings.Repeat("ab", 31)} {
+	for _, digest := range []string{"", "sha256:", "sha256", "md5:d41d8cd98f00b204e9800998ecf8427e", "sha256:../../../../etc/passwd", "sha256:" + strings.Repeat("zz", 32), "sha256:" + strings.Repeat("ab", 31), "sha256:" + strings.Repeat("ab", 32) + "/../x"} {
 		s = newStore()
 		s.index(t, descriptor{manifestType, digest, 1, nil, nil})
 		refused(t, s.dir(t), atMost, "neither sha256 nor sha512")
