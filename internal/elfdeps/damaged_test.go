@@ -80,6 +80,13 @@ func TestDamaged(t *testing.T) {
 		"an interpreter beyond the file":   {image{interp: ld64, change: func(b []byte) { le.PutUint64(prog(b, 3, offset), 1<<40) }}, 0, "cut short"},
 		"an interpreter of many lines":     {image{interp: "x\ny"}, 0, `"x\ny"`},
 		"constant data by the terabyte":    {image{change: func(b []byte) { le.PutUint64(prog(b, 0, filesz), 1<<39) }}, 1 << 40, ""},
+		"constant data by the gigabyte, a thousand times": {image{change: func(b []byte) {
+			le.PutUint64(prog(b, 0, filesz), 1<<30)
+			le.PutUint64(b[0x20:], 0x1000) // e_phoff
+			le.PutUint16(b[0x38:], 1002)
+			copy(b[0x1000:], bytes.Repeat(b[64:][:56], 1000))
+			copy(b[0x1000+56*1000:], b[64+56:][:2*56])
+		}}, 1 << 40, ""},
 		"names for dlopen by the hundred thousand": {image{data: strings.Repeat("liba.so\x00", 7_000), change: func(b []byte) {
 			for i := range 4 {
 				copy(prog(b, i, 0)[:56], b[64:])
