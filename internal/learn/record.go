@@ -255,14 +255,6 @@ func (r *Record) ours(name string) bool {
 	return false
 }
 
-// before is a directory itself, or the one above it that was there before the run.
-func (r *Record) before(dir string) string {
-	for r.ours(dir) {
-		dir = path.Dir(dir)
-	}
-	return dir
-}
-
 // did notes a deed.
 func (r *Record) did(f ptrace.File, d deed, step int) {
 	if !strings.HasPrefix(f.Path, "/") || r.ours(f.Path) {
@@ -280,7 +272,6 @@ func (r *Record) did(f ptrace.File, d deed, step int) {
 }
 
 func (r *Record) right(at string, rights uint64, step int) {
-	at = r.before(at)
 	if r.rights[at] == nil {
 		r.rights[at] = &right{step: step}
 	}
@@ -431,7 +422,7 @@ func (r *Record) paths(p *pending, step int, errno unix.Errno) {
 	for _, u := range p.uses {
 		r.right(u.At, u.Rights, step)
 		if u.Like != "" {
-			r.likes = append(r.likes, [2]string{r.before(u.At), r.before(u.Like)})
+			r.likes = append(r.likes, [2]string{u.At, u.Like})
 		}
 	}
 }
@@ -441,16 +432,12 @@ func (r *Record) deed(p *pending, i int, f ptrace.File, step int, errno unix.Err
 	if errno != 0 {
 		// What was found has to be found, though the call failed on it.
 		if f.Exists && errno != unix.ENOENT {
-			d := looked
-			if p.Name == "execve" || p.Name == "execveat" {
-				d = read // no program; a shell reads it as a script
-			}
-			r.did(f, d, step)
+			r.did(f, looked, step)
 		}
 		return
 	}
 	enters := func() {
-		dir := r.before(f.Parent())
+		dir := f.Parent()
 		if r.changed[dir] == 0 {
 			r.changed[dir] = step
 		}
@@ -473,7 +460,7 @@ func (r *Record) deed(p *pending, i int, f ptrace.File, step int, errno unix.Err
 		}
 		r.did(f, d, step)
 	case opens && f.IsDir(): // O_TMPFILE
-		if dir := r.before(f.Path); r.changed[dir] == 0 {
+		if dir := f.Path; r.changed[dir] == 0 {
 			r.changed[dir] = step
 		}
 	case opens:
@@ -484,7 +471,7 @@ func (r *Record) deed(p *pending, i int, f ptrace.File, step int, errno unix.Err
 	case slices.Contains(making, p.Name) || i == 1:
 		enters()
 	case slices.Contains(removing, p.Name):
-		if dir := r.before(f.Parent()); r.changed[dir] == 0 && f.Exists {
+		if dir := f.Parent(); r.changed[dir] == 0 && f.Exists {
 			r.changed[dir] = step
 		}
 		r.did(f, wrote, step)
@@ -599,7 +586,7 @@ func (r *Record) local(p *pending, step int, errno unix.Errno) {
 	}
 	r.usesDir = r.usesDir || !strings.HasPrefix(to.Name, "/")
 	if p.Name == "bind" { // it is there now, and was not before
-		dir := r.before(f.Parent())
+		dir := f.Parent()
 		if r.changed[dir] == 0 {
 			r.changed[dir] = step
 		}
