@@ -5,6 +5,7 @@ package host
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -86,24 +87,49 @@ func Stat(st *unix.Stat_t) Info {
 	}
 }
 
-// Lstat does not follow a symbolic link. Name is absolute and clean. Links among the
-// directories on the way are followed by the kernel: use Walk to learn of them.
+// open opens a path of the machine in which there is no symbolic link, but for the last
+// component where flags are for it. A user who owns a directory on the way could put one
+// there at any moment, and root would read what only root can.
+func (h *Host) open(op, name string, flags uint64) (*os.File, error) {
+	fd, err := unix.Openat2(unix.AT_FDCWD, h.root+name, &unix.OpenHow{
+		Flags:   flags | unix.O_NOFOLLOW | unix.O_CLOEXEC,
+		Resolve: unix.RESOLVE_NO_SYMLINKS,
+	})
+	switch err {
+	case nil:
+		return os.NewFile(uintptr(fd), name), nil
+	case unix.ELOOP:
+		return nil, &fs.PathError{Op: op, Path: name, Err: errors.New("there is a symbolic link on the way now")}
+	}
+	return nil, &fs.PathError{Op: op, Path: name, Err: err}
+}
+
+// Lstat follows no symbolic link, at the end of the way or on it: Walk and Real find
+// out where those lead. Name is absolute and clean.
 func (h *Host) Lstat(name string) (Info, error) {
 	a, ok := h.known[name]
 	if ok && a.noted {
 		return a.info, a.err
 	}
 	if !ok {
-		var st unix.Stat_t
-		if err := unix.Lstat(h.root+name, &st); err != nil {
-			a.err = &fs.PathError{Op: "lstat", Path: name, Err: err}
-		} else {
-			a.info = Stat(&st)
-		}
+		a.info, a.err = h.lstat(name)
 	}
 	a.noted = !h.aside
 	h.known[name] = a
 	return a.info, a.err
+}
+
+func (h *Host) lstat(name string) (Info, error) {
+	f, err := h.open("lstat", name, unix.O_PATH)
+	if err != nil {
+		return Info{}, err
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return Info{}, &fs.PathError{Op: "lstat", Path: name, Err: err}
+	}
+	return Stat(&st), nil
 }
 
 // Readlink is the text of a symbolic link.
@@ -111,7 +137,17 @@ func (h *Host) Readlink(name string) (string, error) {
 	if _, err := h.Lstat(name); err != nil {
 		return "", err
 	}
-	return os.Readlink(h.root + name)
+	f, err := h.open("readlink", name, unix.O_PATH)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	var b [unix.PathMax]byte
+	n, err := unix.Readlinkat(int(f.Fd()), "", b[:])
+	if err != nil {
+		return "", &fs.PathError{Op: "readlink", Path: name, Err: err}
+	}
+	return string(b[:n]), nil
 }
 
 // List is the names in a directory, ascending.
@@ -119,7 +155,7 @@ func (h *Host) List(name string) ([]string, error) {
 	if _, err := h.Lstat(name); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(h.root+name, unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := h.open("list", name, unix.O_DIRECTORY|unix.O_NONBLOCK)
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +179,7 @@ func (h *Host) Open(name string) (*os.File, error) {
 	if !info.IsRegular() {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fmt.Errorf("not a regular file")}
 	}
-	f, err := os.OpenFile(h.root+name, unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := h.OpenReal(name)
 	if err != nil {
 		return nil, err
 	}
@@ -158,16 +194,7 @@ func (h *Host) Open(name string) (*os.File, error) {
 // OpenReal opens a file for reading by a path in which there is no symbolic link, not
 // even one that came in since it was looked at. It notes nothing, and may be used by
 // several goroutines at once.
-func (h *Host) OpenReal(name string) (*os.File, error) {
-	fd, err := unix.Openat2(unix.AT_FDCWD, h.root+name, &unix.OpenHow{
-		Flags:   unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_NO_SYMLINKS,
-	})
-	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
-	}
-	return os.NewFile(uintptr(fd), name), nil
-}
+func (h *Host) OpenReal(name string) (*os.File, error) { return h.open("open", name, unix.O_NONBLOCK|unix.O_NOCTTY) }
 
 // Read is a regular file's content, of at most limit bytes. Links are followed.
 func (h *Host) Read(name string, limit int64) ([]byte, error) {

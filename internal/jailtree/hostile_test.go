@@ -31,6 +31,11 @@ func init() {
 		if canary == "" {
 			fill(dir)
 		}
+		if a, b, ok := strings.Cut(canary, "swap\n"); ok && a == "" {
+			for {
+				unix.Renameat2(unix.AT_FDCWD, dir, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE)
+			}
+		}
 		race(dir, canary)
 	}
 }
@@ -151,6 +156,9 @@ func startRacer(t *testing.T, dir, canary string) (stop func()) {
 		}
 	}
 }
+
+// startSwap has mallory let two names change places.
+func startSwap(t *testing.T, a, b string) (stop func()) { return startRacer(t, a, "swap\n"+b) }
 
 // newCanary makes a directory outside of every tree with files that are root's alone.
 func newCanary(t *testing.T, at string) {

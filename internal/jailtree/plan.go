@@ -732,16 +732,15 @@ func (p *planner) glob(dir string, pattern []string) (found []string) {
 	if len(pattern) == 0 {
 		return []string{dir}
 	}
-	if !strings.ContainsAny(pattern[0], meta) {
-		at := path.Join(dir, pattern[0])
-		if _, err := p.Files.Lstat(at); err != nil {
-			return nil
-		}
-		return p.glob(at, pattern[1:])
-	}
 	real, err := p.Files.Real(dir)
 	if err != nil {
 		return nil
+	}
+	if !strings.ContainsAny(pattern[0], meta) {
+		if _, err := p.Files.Lstat(path.Join(real, pattern[0])); err != nil {
+			return nil
+		}
+		return p.glob(path.Join(dir, pattern[0]), pattern[1:])
 	}
 	names, err := p.Files.List(real)
 	if err != nil {
