@@ -194,7 +194,9 @@ func (h *Host) Open(name string) (*os.File, error) {
 // OpenReal opens a file for reading by a path in which there is no symbolic link, not
 // even one that came in since it was looked at. It notes nothing, and may be used by
 // several goroutines at once.
-func (h *Host) OpenReal(name string) (*os.File, error) { return h.open("open", name, unix.O_NONBLOCK|unix.O_NOCTTY) }
+func (h *Host) OpenReal(name string) (*os.File, error) {
+	return h.open("open", name, unix.O_NONBLOCK|unix.O_NOCTTY)
+}
 
 // Read is a regular file's content, of at most limit bytes. Links are followed.
 func (h *Host) Read(name string, limit int64) ([]byte, error) {
