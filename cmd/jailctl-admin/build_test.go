@@ -37,8 +37,15 @@ func TestBuildScripts(t *testing.T) {
 					return err
 				}
 			}
-			// The contents files are inputs of a build, and not in the host.
-			if err := os.Symlink("/tmp", env.WorkDir+"/host/tmp"); err != nil {
+			// The contents files are inputs of a build, and so in the host.
+			inHost := env.WorkDir + "/host" + env.WorkDir
+			if err := os.MkdirAll(inHost, 0o755); err != nil {
+				return err
+			}
+			if err := os.Rename(env.WorkDir+"/etc", inHost+"/etc"); err != nil {
+				return err
+			}
+			if err := os.Symlink(inHost+"/etc", env.WorkDir+"/etc"); err != nil {
 				return err
 			}
 			return filepath.WalkDir(env.WorkDir, func(name string, e fs.DirEntry, err error) error {

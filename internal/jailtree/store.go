@@ -411,14 +411,17 @@ const unnamed = ".new"
 
 // save writes a manifest so that it is there whole or not at all, whatever happens.
 func (s *Store) save(t id, m *jailpb.Manifest) error {
-	if other, err := s.parse(t.ino, withoutLists); err == nil && other != nil && string(other.Root) != s.root {
-		return fmt.Errorf("%s is of a tree of the same number at %q, where the root was before: remove it if that tree is not needed any more", s.file(t.ino), other.Root)
-	}
-	m.Born = t.born
-	var err error
-	if m.FileSystem, err = s.fileSystem(); err != nil {
+	here, err := s.fileSystem()
+	if err != nil {
 		return err
 	}
+	// On the same file system the number is t's now, and the other tree is gone, unless it
+	// is t itself, which was moved.
+	if other, err := s.parse(t.ino, withoutLists); err == nil && other != nil && string(other.Root) != s.root &&
+		(other.FileSystem != here || other.Born == t.born) {
+		return fmt.Errorf("%s is of a tree of the same number at %q, where the root was before: remove it if that tree is not needed any more", s.file(t.ino), other.Root)
+	}
+	m.Born, m.FileSystem = t.born, here
 	b, err := proto.Marshal(m)
 	if err != nil {
 		return err
