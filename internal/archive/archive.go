@@ -73,6 +73,8 @@ func (f fault) Error() string { return string(f) }
 // a path several times, the last one counts. The content of a regular file can be read
 // until visit returns; for others it is nil.
 //
+// No symbolic link is followed on the way to name.
+//
 // The whole archive is read and checked before the first visit. Content comes from
 // a second reading, which begins when a visit first reads any. An error of visit ends
 // Read, which returns it as it is.
@@ -141,13 +143,24 @@ func (a *archive) close() {
 
 // open finds out what lies at the path file and reads it for the first time.
 func (a *archive) open(file, image string) error {
-	// Looked at before it is opened: opening a device can do things.
-	info, err := os.Stat(file)
+	// Looked at before it is opened: opening a device can do things. The caller knows where
+	// links on the way led; a user may have put one there since.
+	fd, err := unix.Openat2(unix.AT_FDCWD, file, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_NO_SYMLINKS})
+	if err == unix.ELOOP {
+		return fault("is behind a symbolic link")
+	}
+	if err != nil {
+		return err
+	}
+	looked := os.NewFile(uintptr(fd), file)
+	a.opened = append(a.opened, looked)
+	self := fmt.Sprintf("/proc/self/fd/%d", fd)
+	info, err := looked.Stat()
 	if err != nil {
 		return why(err)
 	}
 	if info.IsDir() {
-		root, err := os.OpenRoot(file)
+		root, err := os.OpenRoot(self)
 		if err != nil {
 			return why(err)
 		}
@@ -168,7 +181,7 @@ func (a *archive) open(file, image string) error {
 	if !info.Mode().IsRegular() {
 		return errKind
 	}
-	f, err := os.OpenFile(file, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	f, err := os.OpenFile(self, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
 		return why(err)
 	}

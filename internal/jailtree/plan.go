@@ -74,7 +74,7 @@ type Plan struct {
 	Keep int
 
 	host *host.Host
-	// archive is as it was written, archived the file that changes with it.
+	// archive is without links on the way to it, archived the file that changes with it.
 	archive, archived string
 	// sums are the SHA-256 of the files in the archive, once they are asked for.
 	sums map[string][]byte
@@ -93,16 +93,17 @@ const forbidden = 0o7022
 
 type planner struct {
 	Host
-	elf      *elfdeps.Resolver
-	spec     *contents.Spec
-	exclude  []string
-	tree     map[string]*Entry
-	below    map[string]bool // directories of the host that were taken whole
-	looked   map[seen]bool   // files of which all that they need is there
-	dlopen   map[string][]string
-	archived string // what of the archive changes with it
-	problems Problems
-	notes    []string
+	elf     *elfdeps.Resolver
+	spec    *contents.Spec
+	exclude []string
+	tree    map[string]*Entry
+	below   map[string]bool // directories of the host that were taken whole
+	looked  map[seen]bool   // files of which all that they need is there
+	dlopen  map[string][]string
+	// archive is without links on the way to it, archived what changes with it.
+	archive, archived string
+	problems          Problems
+	notes             []string
 }
 
 // seen is a file that was looked into, as one that was asked for or one that came along.
@@ -159,7 +160,7 @@ func Make(spec *contents.Spec, h Host) (*Plan, error) {
 	}
 	plan := &Plan{Keep: spec.Keep, host: h.Files}
 	if spec.Archive != nil {
-		plan.archive, plan.archived = spec.Archive.Path, p.archived
+		plan.archive, plan.archived = p.archive, p.archived
 	}
 	p.finish(plan)
 	return plan, nil
@@ -380,13 +381,15 @@ type how struct {
 	// named: by itself, and not found in a directory or a package. What cannot be
 	// copied is a problem then, and a script brings its interpreter.
 	named bool
+	// by is the user whose link leads there, or whose file needs it; 0 is root.
+	by uint32
 }
 
 // add puts what the host has at name into the tree, with what it stands for where it
 // is a link, and with what it needs to run.
 func (p *planner) add(at contents.At, name string, how how) {
 	dir, base := path.Split(name)
-	if p.skips(dir, base, how) {
+	if p.skips(dir, base, how) || !p.permitted(at, name, how) {
 		return
 	}
 	inside, outside, ok := p.way(at, dir)
@@ -478,6 +481,69 @@ func (p *planner) skips(dir, base string, how how) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR)
 }
 
+// permitted tells whether those whose links and files lead to a path could read what is
+// there by themselves. A user could otherwise have root read anything, and copy it, by a
+// link in a directory that the contents file names.
+func (p *planner) permitted(at contents.At, name string, how how) bool {
+	dir, base := path.Split(name)
+	real, by, err := p.led(dir)
+	if err != nil {
+		return true // and not there
+	}
+	if how.by != 0 {
+		by = append(by, how.by)
+	}
+	real = path.Join(real, base)
+	for _, uid := range by {
+		switch {
+		case p.may(uid, real):
+			continue
+		case how.named:
+			p.problem(at, "make what leads there root's, by chown -h, or leave it out", "a link or file of user %d leads to %q, which that user could not read", uid, real)
+		default:
+			p.note("a link or file of user %d leads to %q, which that user could not read, and so is left out", uid, real)
+		}
+		return false
+	}
+	return true
+}
+
+// led is where a path leads, and whose links lead there, but for root's.
+func (p *planner) led(name string) (real string, by []uint32, err error) {
+	real, err = p.Files.Walk(name, func(_ string, info host.Info) {
+		if info.IsSymlink() && info.UID != 0 {
+			by = append(by, info.UID)
+		}
+	})
+	return real, by, err
+}
+
+// may tells whether a user could read what is at a path without links, as owner or as
+// anybody; what groups a user is in counts for nothing.
+func (p *planner) may(uid uint32, name string) bool {
+	right := uint32(unix.R_OK)
+	for at := name; ; at, right = path.Dir(at), unix.X_OK {
+		info, err := p.Files.Lstat(at)
+		switch {
+		case err != nil:
+			return errors.Is(err, fs.ErrNotExist)
+		case info.IsSymlink():
+			continue
+		case info.IsDir():
+			right |= unix.X_OK
+		}
+		if info.UID == uid {
+			right <<= 6
+		}
+		if info.Mode&right != right {
+			return false
+		}
+		if at == "/" {
+			return true
+		}
+	}
+}
+
 // archives tells whether an entry is the archive's.
 func (p *planner) archives(e *Entry) bool {
 	return e != nil && p.spec.Archive != nil && e.asker == p.spec.Archive.At
@@ -496,6 +562,9 @@ func (p *planner) target(at contents.At, link, target string, how how) {
 			p.problem(at, "mend the link, or leave it out", "the link %q leads nowhere: %s", link, told(err))
 		}
 		return
+	}
+	if its, err := p.Files.Lstat(link); err == nil && its.UID != 0 {
+		how.by = its.UID
 	}
 	info, err := p.Files.Lstat(real)
 	if err == nil && (info.IsRegular() || how.named) {
@@ -526,13 +595,16 @@ func (p *planner) needs(at contents.At, name string, how how) {
 		return
 	}
 	p.looked[seen{name, how.named}] = true
+	if info, err := p.Files.Lstat(name); err == nil {
+		how.by = info.UID
+	}
 	switch head, err := p.head(name); {
 	case err != nil:
 		p.problem(at, "mend that, or exclude it", "%v", told(err))
 	case strings.HasPrefix(head, "\x7fELF"):
 		p.libraries(at, name, how)
 	case strings.HasPrefix(head, "#!") && how.named:
-		p.interpreter(at, name, head)
+		p.interpreter(at, name, head, how.by)
 	}
 }
 
@@ -553,7 +625,7 @@ func (p *planner) head(name string) (string, error) {
 	return string(b[:n]), nil
 }
 
-func (p *planner) interpreter(at contents.At, script, head string) {
+func (p *planner) interpreter(at contents.At, script, head string, by uint32) {
 	line, _, _ := strings.Cut(head[2:], "\n")
 	words := strings.Fields(line)
 	if len(words) == 0 || !strings.HasPrefix(words[0], "/") {
@@ -564,7 +636,7 @@ func (p *planner) interpreter(at contents.At, script, head string) {
 		p.problem(at, "install it, or leave the script out", "the script %q needs %q, which is no program on the host", script, words[0])
 		return
 	}
-	p.add(at, words[0], how{named: true})
+	p.add(at, words[0], how{named: true, by: by})
 	if path.Base(words[0]) != "env" {
 		return
 	}
@@ -578,7 +650,7 @@ func (p *planner) interpreter(at contents.At, script, head string) {
 		p.problem(at, "install it, or leave the script out", "the script %q has env(1) look up %q, which is no program in %s", script, name, strings.Join(searched, ", "))
 		return
 	}
-	p.add(at, found, how{named: true})
+	p.add(at, found, how{named: true, by: by})
 }
 
 // sought is the program that env(1) would look up for the words of a script's first
@@ -658,7 +730,7 @@ func (p *planner) libraries(at contents.At, name string, asked how) {
 	}
 	for _, so := range o.Dlopen {
 		if found := p.beside(o, so); found != "" {
-			p.add(at, found, how{})
+			p.add(at, found, how{by: asked.by})
 		} else {
 			p.dlopen[so] = append(p.dlopen[so], name)
 		}
@@ -684,7 +756,7 @@ func (p *planner) beside(o *elfdeps.Object, so string) string {
 }
 
 // library is how what a file needs is added: named with it, since it must be there.
-func (h how) library() how { return how{named: h.named} }
+func (h how) library() how { return how{named: h.named, by: h.by} }
 
 // searched is where programs without a directory are looked for.
 var searched = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
@@ -878,8 +950,18 @@ func (p *planner) device(d contents.Name) {
 // archive puts all of an archive into the tree. Its members obey the same rules as
 // what is copied: root's, without set-id bits, no devices.
 func (p *planner) unpack(a contents.Path) {
-	file, _ := archive.Split(a.Path)
-	real, err := p.Files.Real(file)
+	file, image := archive.Split(a.Path)
+	real, by, err := p.led(file)
+	for _, uid := range by {
+		if err == nil && !p.may(uid, real) {
+			err = fmt.Errorf("a link of user %d leads to %q, which that user could not read", uid, real)
+		}
+	}
+	// No link leads anywhere else by the time it is read.
+	p.archive = real
+	if image != "" {
+		p.archive += ":" + image
+	}
 	if err == nil {
 		var info host.Info
 		if info, err = p.Files.Lstat(real); err == nil && info.IsDir() {
@@ -895,7 +977,7 @@ func (p *planner) unpack(a contents.Path) {
 	}
 	other := 0
 	regular := map[string]archive.Member{} // also those that the tree does not have
-	err = archive.Read(a.Path, func(m archive.Member, _ io.Reader) error {
+	err = archive.Read(p.archive, func(m archive.Member, _ io.Reader) error {
 		if m.Kind == archive.Regular {
 			regular[m.Path] = m
 		}

@@ -80,3 +80,140 @@ func TestPlantedRace(t *testing.T) {
 		t.Errorf("%d plans", plans)
 	}
 }
+
+// A link of mallory's, or a file of hers, leads root to what she could read herself and
+// no further.
+func TestPlantedLinks(t *testing.T) {
+	const hers = "/home/mallory/site/"
+	for name, test := range map[string]struct {
+		plant func(*testing.T, *bench)
+		ask   string
+		has   string // in the tree, or else
+		want  string // in a note or problem
+	}{
+		"what all can read": {
+			func(t *testing.T, b *bench) { b.link(t, hers+"tool", "/usr/bin/tool") },
+			hers, "/usr/bin/tool", "",
+		},
+		"her own": {
+			func(t *testing.T, b *bench) {
+				b.put(t, "/home/mallory/v1/file", "x", 0o600)
+				b.link(t, hers+"now", "../v1/file")
+			},
+			hers, "/home/mallory/v1/file", "",
+		},
+		"her own on the way": {
+			func(t *testing.T, b *bench) {
+				b.put(t, "/home/mallory/v1/file", "x", 0o600)
+				b.link(t, hers+"now", "../v1")
+			},
+			hers + "now/file", "/home/mallory/v1/file", "",
+		},
+		"a file of root's in a closed directory": {
+			func(t *testing.T, b *bench) { b.link(t, hers+"x", "/root/private/file") },
+			hers, "", `leads to "/root/private/file"`,
+		},
+		"a closed file of root's": {
+			func(t *testing.T, b *bench) {
+				b.put(t, "/etc/shadow", "x", 0o640)
+				b.link(t, hers+"x", "/etc/shadow")
+			},
+			hers, "", `leads to "/etc/shadow"`,
+		},
+		"asked for by name": {
+			func(t *testing.T, b *bench) { b.link(t, hers+"x", "/root/private/file") },
+			hers + "x", "", `leads to "/root/private/file"`,
+		},
+		"a directory, asked for by name": {
+			func(t *testing.T, b *bench) { b.link(t, hers+"x", "/root/private") },
+			hers + "x", "", `leads to "/root/private"`,
+		},
+		"on the way": {
+			func(t *testing.T, b *bench) { b.link(t, hers+"x", "/root/private") },
+			hers + "x/file", "", `leads to "/root/private/file"`,
+		},
+		"a pattern": {
+			func(t *testing.T, b *bench) { b.link(t, hers+"x", "/root/private") },
+			"/home/*/site/x/f*", "", `leads to "/root/private/file"`,
+		},
+		"by way of root's link": {
+			func(t *testing.T, b *bench) {
+				b.link(t, "/etc/public", "/root/private/file")
+				b.link(t, hers+"x", "/etc/public")
+			},
+			hers, "", `leads to "/root/private/file"`,
+		},
+		"somebody else's": {
+			func(t *testing.T, b *bench) {
+				b.put(t, "/home/bob/diary", "x", 0o644)
+				os.Chmod(b.host+"/home/bob", 0o700)
+				b.give(t, "/home/bob", 12345)
+				b.link(t, hers+"x", "../../bob/diary")
+			},
+			hers, "", `leads to "/home/bob/diary"`,
+		},
+		"a script": {
+			func(t *testing.T, b *bench) {
+				b.put(t, "/root/private/program", "x", 0o755)
+				b.put(t, hers+"script", "#!/root/private/program\n", 0o755)
+			},
+			hers + "script", "", `leads to "/root/private/program"`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.private(t)
+			b.put(t, hers+"index", "index", 0o644)
+			test.plant(t, b)
+			b.give(t, "/home/mallory", mallory)
+			b.spec.Paths = []contents.Path{path1(filepath.Clean(test.ask))}
+			plan, err := b.plan()
+			said := ""
+			if err != nil {
+				said = err.Error()
+			}
+			has := false
+			if plan != nil {
+				said = strings.Join(plan.Notes, "\n")
+				for _, e := range plan.Entries {
+					has = has || string(e.Path) == test.has
+					if strings.HasPrefix(string(e.Path), "/root") || strings.Contains(string(e.Path), "bob") || string(e.Path) == "/etc/shadow" {
+						t.Errorf("it has %q", e.Path)
+					}
+				}
+			}
+			if has != (test.has != "") || test.want == "" && said != "" || !strings.Contains(said, test.want) {
+				t.Errorf("has %q: %v; said %q, want %q", test.has, has, said, test.want)
+			}
+		})
+	}
+}
+
+// The same of an archive, whose files would be anybody's to read in the jail.
+func TestPlantedArchive(t *testing.T) {
+	b := newBench(t)
+	b.private(t)
+	b.tar(t, []string{"file 644 text"})
+	// The planner finds it below the host, and reads it where it is.
+	b.put(t, b.archive(), read(t, b.archive()), 0o600)
+	os.Chmod(b.archive(), 0o600)
+	link := filepath.Dir(b.archive()) + "/link.tar"
+	b.link(t, link, b.archive())
+	if err := os.Symlink(b.archive(), link); err != nil {
+		t.Fatal(err)
+	}
+	ask := func() error {
+		b.spec.Archive = &contents.Path{At: contents.At{File: "web", Line: 1, Col: 1}, Path: link}
+		_, err := b.plan()
+		return err
+	}
+	if err := ask(); err != nil {
+		t.Error(err)
+	}
+	if err := os.Lchown(b.host+link, mallory, mallory); err != nil {
+		t.Fatal(err)
+	}
+	if err := ask(); err == nil || !strings.Contains(err.Error(), "could not read") {
+		t.Error(err)
+	}
+}
