@@ -338,8 +338,9 @@ func (s *Store) intact(t tree) bool {
 			return false
 		}
 		if e.State {
-			// Its content and its times are its owner's.
-			return info.IsDir() && info.UID == e.Uid && info.GID == e.Gid
+			// Its content, times, mode and group are its owner's, who must not be able to
+			// keep builds at work.
+			return info.IsDir() && info.UID == e.Uid
 		}
 		return info.Changed == e.Changed
 	})

@@ -403,3 +403,23 @@ func TestJailInAJail(t *testing.T) {
 		t.Errorf("%v, %v", left, err)
 	}
 }
+
+// What the owner of a state directory may do with it gives builds nothing to do.
+func TestOwnerOfState(t *testing.T) {
+	b := small(t)
+	b.spec.Directories = []contents.Directory{state("/data")}
+	b.build(t)
+	at := b.root + "/data"
+	if err := errors.Join(os.WriteFile(at+"/file", nil, 0o600), os.Chown(at, 1, 5), os.Chmod(at, 0o777), unix.Setxattr(at, "user.x", nil, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if r := b.build(t); r.Changed {
+		t.Errorf("%+v", r)
+	}
+	b.change(t)
+	b.build(t)
+	var st unix.Stat_t
+	if unix.Lstat(at, &st); st.Uid != 1 || st.Gid != 1 || st.Mode&0o7777 != 0o750 {
+		t.Errorf("%d:%d, %o", st.Uid, st.Gid, st.Mode)
+	}
+}
