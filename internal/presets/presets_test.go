@@ -237,7 +237,7 @@ func TestMissing(t *testing.T) {
 		must(t, os.WriteFile(file, []byte(row.lines), 0o644))
 		begin(t, "missing", "--preset", "missing")
 		r := roottest.Root(t, roottest.Jailctl, "build", "missing")
-		if want := fmt.Sprintf("jailctl: "+row.want+"\njailctl: cannot build missing: 1 mistake in its contents\n", file); r.Status != 2 || r.Err != want {
+		if want := fmt.Sprintf(row.want+"\njailctl: cannot build missing: 1 mistake in its contents\n", file); r.Status != 2 || r.Err != want {
 			t.Errorf("%+v; want %q", r, want)
 		}
 		if _, err := os.Lstat(rootOf("missing")); err == nil {
