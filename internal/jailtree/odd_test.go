@@ -138,6 +138,19 @@ func TestForeignTreeIsKept(t *testing.T) {
 	}
 }
 
+// An empty directory is nothing to keep.
+func TestEmptyForeignTreeGoes(t *testing.T) {
+	b := small(t)
+	os.MkdirAll(b.root, 0o755)
+	for range 3 {
+		if r := b.build(t); len(r.Kept) > 0 {
+			t.Errorf("kept: %q", r.Kept)
+		}
+		b.change(t)
+	}
+	clean(t, b, "three builds")
+}
+
 // A state directory that the contents file drops comes back with what was in it.
 func TestStateComesBack(t *testing.T) {
 	b := small(t)
@@ -421,5 +434,29 @@ func TestOwnerOfState(t *testing.T) {
 	var st unix.Stat_t
 	if unix.Lstat(at, &st); st.Uid != 1 || st.Gid != 1 || st.Mode&0o7777 != 0o750 {
 		t.Errorf("%d:%d, %o", st.Uid, st.Gid, st.Mode)
+	}
+}
+
+// The umask of who builds changes nothing.
+func TestUmask(t *testing.T) {
+	for _, umask := range []int{0, 0o777} {
+		b := small(t)
+		b.spec.Directories = []contents.Directory{state("/data"), {Path: "/a/b/c", Mode: 0o755}}
+		b.spec.Devices = []contents.Name{{Name: "null"}}
+		os.Mkdir(b.state, 0o755)
+		was := unix.Umask(umask)
+		b.build(t)
+		b.change(t)
+		b.build(t)
+		unix.Umask(was)
+		if f := b.verify(t); len(f) > 0 {
+			t.Errorf("%03o: %+v", umask, f)
+		}
+		for _, name := range []string{b.jails(), b.jails() + "/.web.jailctl", b.state + "/manifests", b.state + "/manifests/web"} {
+			var st unix.Stat_t
+			if err := unix.Lstat(name, &st); err != nil || st.Mode&0o077 != 0 {
+				t.Errorf("%03o: %s: mode %o, %v", umask, name, st.Mode, err)
+			}
+		}
 	}
 }

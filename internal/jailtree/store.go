@@ -228,8 +228,11 @@ func (s *Store) take(ctx context.Context, create bool, waiting func(string)) err
 	}
 	// A lock on a file that was removed locks nobody out.
 	var st unix.Stat_t
-	if err := unix.Lstat(f.Name(), &st); err != nil || st.Ino != info.Ino {
+	switch err := unix.Lstat(f.Name(), &st); {
+	case err == unix.ENOENT, err == nil && st.Ino != info.Ino:
 		return errGone
+	case err != nil:
+		return &fs.PathError{Op: "lstat", Path: f.Name(), Err: err}
 	}
 	s.locked = true
 	return nil
@@ -796,6 +799,14 @@ func (s *Store) prune(keep int, before tree) (kept []string, err error) {
 // that has something in it, or all of what jailctl did not make.
 func (s *Store) holds(t tree) (string, error) {
 	if len(t.manifest.Entries) == 0 {
+		dir, err := openDir(s.trees, t.name())
+		if err != nil {
+			return "", err
+		}
+		defer dir.Close()
+		if is, err := empty(dir); err != nil || is {
+			return "", err
+		}
 		return "/", nil
 	}
 	for _, e := range t.manifest.Entries {
@@ -823,15 +834,7 @@ func (s *Store) full(t tree, e *jailpb.Entry) (bool, error) {
 		return false, err
 	}
 	defer dir.Close()
-	empty := func() (bool, error) {
-		names, err := dir.Readdirnames(1)
-		if err != nil && err != io.EOF {
-			return false, err
-		}
-		_, err = dir.Seek(0, io.SeekStart)
-		return len(names) == 0, err
-	}
-	if is, err := empty(); err != nil || !is {
+	if is, err := empty(dir); err != nil || !is {
 		return true, err
 	}
 	// Whoever is in this tree still could write in it before it is removed.
@@ -839,8 +842,17 @@ func (s *Store) full(t tree, e *jailpb.Entry) (bool, error) {
 	if err := own(dir, &jailpb.Entry{}); err != nil {
 		return true, err
 	}
-	if is, err := empty(); err != nil || !is {
+	if is, err := empty(dir); err != nil || !is {
 		return true, errors.Join(err, own(dir, e))
 	}
 	return false, nil
+}
+
+func empty(dir *os.File) (bool, error) {
+	names, err := dir.Readdirnames(1)
+	if err != nil && err != io.EOF {
+		return false, err
+	}
+	_, err = dir.Seek(0, io.SeekStart)
+	return len(names) == 0, err
 }

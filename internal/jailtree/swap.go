@@ -342,11 +342,13 @@ func (s *Store) moveHere(m *jailpb.Manifest) error {
 
 func moveOne(from, to *os.File, e *jailpb.Entry) error {
 	name := relative(e.Path)
-	if info, err := lstat(to, name); err != nil || info.Ino != e.Inode {
+	info, err := lstat(to, name)
+	if err == nil && info.Ino == e.Inode {
+		info, err = lstat(from, name)
+	} else if err == nil {
 		return nil // moved already
 	}
-	info, err := lstat(from, name)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
+	if gone(err) || err == nil && !info.IsDir() {
 		return nil // somebody took it away
 	}
 	if err != nil {
