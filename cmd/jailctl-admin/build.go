@@ -386,6 +386,10 @@ func (b *builder) build(ctx context.Context, replace bool) error {
 		return err
 	}
 	defer s.Close()
+	// The tree is root's group's, whatever group root's shell is in (newgrp(1)).
+	if err := syscall.Setegid(0); err != nil {
+		return err
+	}
 	building := b.building()
 	building.Replace = replace
 	begin := time.Now()

@@ -1,12 +1,16 @@
 package jailtree
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -131,6 +135,8 @@ func TestSameContent(t *testing.T) {
 	b := furnished(t)
 	b.spec.Archive = &contents.Path{At: contents.At{File: "web", Line: 3, Col: 1}, Path: b.archive()}
 	b.tar(t, []string{"file 0644 /opt/a from the archive", "same /opt/b /opt/a", "link /opt/c a"})
+	b.spec.Users = []contents.Name{{Name: "1"}}
+	b.put(t, "/etc/passwd", "", 0o644)
 	b.edited(t)
 	b.build(t)
 	for _, test := range []struct {
@@ -144,6 +150,7 @@ func TestSameContent(t *testing.T) {
 		{"a new file beside it", func() error { return os.WriteFile(b.host+"/usr/bin/new", nil, 0o755) }},
 		{"mode bits that no tree has", func() error { return unix.Chmod(b.host+"/usr/bin/tool", 0o4755) }},
 		{"owner", func() error { return os.Chown(b.host+"/usr/lib/empty", 4711, 4711) }},
+		{"accounts", func() error { return os.Chtimes(b.host+"/etc/passwd", time.Now(), time.Now()) }},
 		{"archive", func() error { return os.Chtimes(b.archive(), time.Now(), time.Now()) }},
 		{"archive, copied", func() error {
 			text, err := os.ReadFile(b.archive())
@@ -853,5 +860,49 @@ func TestRemove(t *testing.T) {
 	}
 	if _, err := os.Stat(b.root + "/mine"); err != nil {
 		t.Error(err)
+	}
+}
+
+// image writes an image layout of one layer, whose one file holds text. All blobs but
+// the index are called by what is in them.
+func (b *bench) image(t *testing.T, dir, text string) {
+	t.Helper()
+	blob := func(content []byte) string {
+		sum := sha256.Sum256(content)
+		name := hex.EncodeToString(sum[:])
+		do(t, os.MkdirAll(dir+"/blobs/sha256", 0o755), os.WriteFile(dir+"/blobs/sha256/"+name, content, 0o644))
+		return fmt.Sprintf(`"digest":"sha256:%s","size":%d`, name, len(content))
+	}
+	var layer bytes.Buffer
+	w := tar.NewWriter(&layer)
+	do(t, w.WriteHeader(&tar.Header{Name: "file", Mode: 0o644, Size: int64(len(text))}))
+	_, err := w.Write([]byte(text))
+	do(t, err, w.Close())
+	sum := sha256.Sum256(layer.Bytes())
+	config := blob([]byte(fmt.Sprintf(`{"architecture":%q,"os":"linux","rootfs":{"type":"layers","diff_ids":["sha256:%x"]}}`, runtime.GOARCH, sum)))
+	manifest := blob([]byte(`{"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.image.config.v1+json",` + config +
+		`},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar",` + blob(layer.Bytes()) + `}]}`))
+	write(t, dir+"/oci-layout", `{"imageLayoutVersion":"1.0.0"}`)
+	write(t, dir+"/index.json", `{"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json",`+manifest+`}]}`)
+}
+
+// Another image in the same layout is another input, though the directory is the same.
+func TestImage(t *testing.T) {
+	b := newBare(t)
+	dir := filepath.Dir(b.host) + "/image"
+	do(t, os.MkdirAll(b.host+dir, 0o755), os.Mkdir(dir, 0o755), unix.Mount(dir, b.host+dir, "", unix.MS_BIND, ""))
+	t.Cleanup(func() { unix.Unmount(b.host+dir, unix.MNT_DETACH) })
+	b.spec.Archive = &contents.Path{Path: dir}
+	for _, text := range []string{"one", "two", "three"} {
+		b.image(t, dir, text)
+		if r := b.build(t); !r.Changed {
+			t.Errorf("%q: nothing changed", text)
+		}
+		if got := read(t, b.root+"/file"); got != text {
+			t.Errorf("%q", got)
+		}
+		if r := b.build(t); r.Changed {
+			t.Errorf("%q: %+v", text, r)
+		}
 	}
 }

@@ -218,11 +218,7 @@ func (p *planner) real(name string) string {
 	for links := 0; rest != ""; {
 		var part string
 		part, rest, _ = strings.Cut(strings.TrimLeft(rest, "/"), "/")
-		if part == ".." {
-			done = path.Dir(done)
-			continue
-		}
-		at := path.Join(done, part)
+		at := path.Join(done, part) // ".." too: done has no links
 		e := p.tree[at]
 		if e == nil || e.Kind != jailpb.Entry_SYMLINK || links > 40 {
 			done = at
@@ -251,13 +247,6 @@ func (p *planner) way(at contents.At, dir string) (inside, outside string, ok bo
 		}
 		var part string
 		part, rest, _ = strings.Cut(rest, "/")
-		if part == "." {
-			continue
-		}
-		if part == ".." {
-			inside, outside = path.Dir(inside), path.Dir(outside)
-			continue
-		}
 		in, out := path.Join(inside, part), path.Join(outside, part)
 		have := p.tree[in]
 		if have == nil && p.state(in) {
@@ -855,9 +844,7 @@ func (p *planner) installed() {
 				continue
 			}
 			for _, f := range files {
-				if f != "/" && f != "/." {
-					p.add(want.At, path.Clean(f), how{})
-				}
+				p.add(want.At, f, how{})
 			}
 		}
 	}
@@ -913,11 +900,6 @@ func (p *planner) directory(d contents.Directory) {
 			return
 		}
 		e.Gid = gid
-	}
-	if in == "/" {
-		root := p.tree["/"]
-		root.Mode, root.AskedBy = d.Mode, d.At.String()
-		return
 	}
 	p.put(d.At, in, e)
 }
@@ -983,7 +965,7 @@ func (p *planner) unpack(a contents.Path) {
 		}
 		dir, base := path.Split(m.Path)
 		in := path.Join(p.real(path.Clean(dir)), base)
-		if in == "/" || p.excluded(m.Path) || p.excluded(in) || p.state(in) {
+		if p.excluded(m.Path) || p.excluded(in) || p.state(in) {
 			return nil
 		}
 		if m.Kind == archive.Other {
@@ -1051,7 +1033,7 @@ func (p *planner) finish(plan *Plan) {
 				e.SameAs = first[at]
 			}
 		}
-		if len(e.Origin) == 0 || p.archives(&e) || e.Kind == jailpb.Entry_DIRECTORY {
+		if len(e.Origin) == 0 {
 			continue
 		}
 		if owner, ok := p.Packages.Owner(string(e.Origin)); ok {

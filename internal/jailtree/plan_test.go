@@ -86,7 +86,7 @@ func newBare(t *testing.T) *bench {
 }
 
 // make makes one file as a line of a host says: "dir MODE PATH", "file MODE PATH
-// [TEXT]", "elf MODE PATH [NEEDED...]", "link PATH TARGET", "same PATH PATH", "fifo PATH",
+// [TEXT]", "elf MODE PATH [NEEDED...] [dlopen:NAME...]", "ldconfig", "link PATH TARGET", "same PATH PATH", "fifo PATH",
 // "socket PATH", "char PATH", "owner UID PATH". Words may be quoted as in Go.
 func (b *bench) make(t *testing.T, root, line string) {
 	t.Helper()
@@ -122,6 +122,10 @@ func (b *bench) make(t *testing.T, root, line string) {
 		do(t, unix.Mknod(at(1), unix.S_IFSOCK|0o644, 0))
 	case "char":
 		do(t, unix.Mknod(at(1), unix.S_IFCHR|0o644, int(unix.Mkdev(1, 3))))
+	case "ldconfig":
+		if out, err := exec.Command("/sbin/ldconfig", "-r", root).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
 	case "elf":
 		elf(t, at(2), w[3:])
 		do(t, unix.Chmod(at(2), mode()))
@@ -136,24 +140,29 @@ func (b *bench) make(t *testing.T, root, line string) {
 // elf makes a program, or a library where the name says so, that needs others.
 func elf(t *testing.T, name string, needed []string) {
 	t.Helper()
-	cc := func(args ...string) {
+	cc := func(text string, args ...string) {
 		t.Helper()
 		cmd := exec.Command("gcc", append([]string{"-nostdlib", "-Wl,--no-as-needed", "-x", "c", "-", "-x", "none"}, args...)...)
-		cmd.Stdin = strings.NewReader("void _start(void) {}\n")
+		cmd.Stdin = strings.NewReader(text)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
 	stubs := t.TempDir()
+	text := "void _start(void) {}\n"
 	args := []string{"-o", name, "-pie", "-fPIC", "-Wl,-rpath,/usr/local/lib:/usr/lib"}
 	if strings.Contains(filepath.Base(name), ".so") {
 		args[2] = "-shared"
 	}
 	for _, so := range needed {
-		cc("-shared", "-Wl,-soname="+so, "-o", stubs+"/"+so)
+		if name, ok := strings.CutPrefix(so, "dlopen:"); ok {
+			text += fmt.Sprintf("const char *const name%d = %q;\n", len(text), name)
+			continue
+		}
+		cc("", "-shared", "-Wl,-soname="+so, "-o", stubs+"/"+so)
 		args = append(args, stubs+"/"+so)
 	}
-	cc(args...)
+	cc(text, args...)
 }
 
 // words are separated by blanks; the last may be all of the rest, and any in quotes.
@@ -249,7 +258,7 @@ func (someNames) User(name string) (source.User, error) {
 		}
 	}
 	if n, err := strconv.ParseUint(name, 10, 32); err == nil {
-		return source.User{UID: uint32(n)}, nil
+		return source.User{UID: uint32(n), GID: 99}, nil // which means nothing
 	}
 	return source.User{}, source.ErrUnknown
 }
@@ -293,8 +302,8 @@ func (b *bench) planOf(t *testing.T, text string) string {
 	var out strings.Builder
 	for _, e := range plan.Entries {
 		what := describe(e.Entry)
-		if e.Size > 4096 {
-			what = "ELF" // of a size that the compiler chose
+		if e.Size > 100 {
+			what = "large" // as the compiler or ldconfig(8) made it
 		}
 		fmt.Fprintf(&out, "%s %s", strings.Trim(strconv.Quote(string(e.Path)), `"`), what)
 		if e.Kind == jailpb.Entry_REGULAR {
@@ -316,6 +325,9 @@ func (b *bench) planOf(t *testing.T, text string) string {
 			fmt.Fprintf(&out, " (%s)", line)
 		}
 		out.WriteByte('\n')
+	}
+	for _, o := range plan.Packages {
+		fmt.Fprintf(&out, "package: %s %s\n", o.Name, o.Version)
 	}
 	for _, note := range plan.Notes {
 		fmt.Fprintf(&out, "note: %s\n", note)
