@@ -119,11 +119,7 @@ func (s *setup) install(prefix string, n int) ([]string, error) {
 // installFor makes one whose jail is root; the command that is returned runs others
 // in it.
 func (s *setup) installFor(prefix, root string) ([]string, error) {
-	// All of them, since those of `make bench` would otherwise be handed down; OUT
-	// is a place of our own, since what is built knows its paths.
-	err := s.command("make", "-s", "install", "DESTDIR=", "HELPER_GROUP=", "PREFIX="+prefix, "BINDIR="+prefix+"/bin",
-		"LIBEXECDIR="+prefix+"/libexec", "SYSCONFDIR="+prefix+"/etc", "STATEDIR="+prefix+"/var/lib", "OUT="+prefix+"/out")
-	if err != nil {
+	if err := s.makeInstall(prefix); err != nil {
 		return nil, err
 	}
 	if err := writeFile(prefix+"/etc/jailctl/jails/bench.txtpb", policyText(root)); err != nil {
@@ -131,6 +127,13 @@ func (s *setup) installFor(prefix, root string) ([]string, error) {
 	}
 	jailctl := prefix + "/bin/jailctl"
 	return []string{jailctl, "run", "bench"}, s.command(jailctl, "apply", "bench")
+}
+
+func (s *setup) makeInstall(prefix string) error {
+	// All of them, since those of `make bench` would otherwise be handed down; OUT
+	// is a place of our own, since what is built knows its paths.
+	return s.command("make", "-s", "install", "DESTDIR=", "HELPER_GROUP=", "PREFIX="+prefix, "BINDIR="+prefix+"/bin",
+		"LIBEXECDIR="+prefix+"/libexec", "SYSCONFDIR="+prefix+"/etc", "STATEDIR="+prefix+"/var/lib", "OUT="+prefix+"/out")
 }
 
 func (s *setup) bwrap() ([]string, error) {

@@ -2,7 +2,7 @@
 // chroot: from just before fork in the caller until the command has been waited
 // for. `make bench` runs it, as root and from the top of the source tree:
 //
-//	bench [-n 300] [-max 3.6] [-cpu] [-work 20] [-json FILE] [-without LIST] ...
+//	bench [-n 300] [-max 3.6] [-cpu] [-work 20] [-build 5] [-json FILE] [-without LIST] ...
 //
 // Every launcher starts the same static program that does nothing, in the same
 // jail, for the same ordinary user, with /dev/null as its standard files. The
@@ -29,13 +29,42 @@
 // With -work, a second table: ordinary work inside a jail with the default
 // confinement, against the same in a bare chroot (C single).
 //
+// With -build, a third table: making jails, by jailctl build and by Debian's jailkit
+// (jk_init, jk_cp, jk_update, jk_check), where that is installed. Each content is made
+// by both from the same list: what jk_cp gets as arguments, and jk_init as paths= in a
+// configuration file of its own, is programs: and paths: in the contents file. There
+// are programs with their libraries, these with the directory of Python's library, and
+// many files without any program, of sizes as they are on a system. Afterwards it is
+// compared what the trees hold, byte by byte: jailctl copies more (libraries that are
+// only loaded by name), and jailkit makes an ld.so.cache. In each round, in alternating
+// order, and times faster is the median of the rounds' ratios:
+//
+//	build          into an empty place. jailctl hashes what it copies, reads it back,
+//	               syncs the tree to the disk and puts it in its place at one stroke, and
+//	               all that is in its time; jailkit does nothing of it.
+//	nothing to do  jailctl build again, against the same jk_init or jk_cp again, which
+//	               looks only whether there is a file of each name, and against jk_update,
+//	               which compares all contents with the machine's.
+//	verify         jailctl verify, which reads all that is in the tree, against jk_check,
+//	               which compares sizes and 1 KiB of each file, at random, with the machine's.
+//
+// jailkit makes no hard links to the machine's files (-k). Both write nothing to a
+// terminal. The first round is not counted: it fills the page cache. What anything has
+// left to be written is written (sync) before the next is timed. The gates (-min-build,
+// -min-rebuild) judge against jk_init and jk_cp; a rebuild of the programs alone is not
+// judged: it is hardly more than the start of a process, for both.
+//
+// jailctl verify is also compared with sha256sum, one process over the same files, and
+// with hashing as many bytes that are in memory, with Go's SHA-256 on all processors:
+// what would be left if all else cost nothing.
+//
 // All files are in a new directory under /opt, /srv or /var/lib, whichever is
 // root's alone, and are removed on every way out, signals included. Sudo and doas
 // read only /etc: while the program runs there is a /etc/sudoers.d/jailctl-bench-PID
 // and, where there was none, a /etc/doas.conf, which permit the one command line
 // above to the one user. SIGKILL leaves them behind.
 //
-// The exit status is 0, 1 when the gate (-max) is missed, 2 on trouble.
+// The exit status is 0, 1 when a gate is missed, 2 on trouble.
 package main
 
 import (
@@ -57,8 +86,9 @@ import (
 
 // options are the flags.
 type options struct {
-	n, warmup, jails, work      int
-	max                         float64
+	n, warmup, jails            int
+	work, build                 int
+	max, minBuild, minRebuild   float64
 	user, dir, prefix, jsonFile string
 	without                     map[string]bool
 	cpu                         bool
@@ -73,6 +103,7 @@ type report struct {
 	Results []result          `json:"results"`
 	LeftOut map[string]string `json:"left_out"`
 	Work    []loss            `json:"work,omitempty"`
+	Build   *buildReport      `json:"build,omitempty"`
 	Missed  []string          `json:"gate_missed,omitempty"`
 }
 
@@ -83,6 +114,9 @@ func main() {
 	flag.IntVar(&opt.jails, "jails", 10000, "run jailctl once more among so many policies; 0: do not")
 	flag.Float64Var(&opt.max, "max", 3.6, "gate: exit 1 when jailctl's median is over `RATIO` C pairs, or over sudo's or doas's; 0: no gate")
 	flag.IntVar(&opt.work, "work", 0, "`ROUNDS` of git status, tar and a compiler inside, jailed and in a bare chroot")
+	flag.IntVar(&opt.build, "build", 0, "`ROUNDS` of building, rebuilding and verifying jails, beside jailkit")
+	flag.Float64Var(&opt.minBuild, "min-build", 3, "gate: exit 1 when jailctl build is less than `TIMES` faster than jailkit; 0: no gate")
+	flag.Float64Var(&opt.minRebuild, "min-rebuild", 20, "gate: the same for a rebuild with nothing to do")
 	flag.StringVar(&opt.user, "user", "nobody", "account that launches")
 	flag.StringVar(&opt.dir, "dir", "", "root-owned `DIR` to work below (default: /opt, /srv or /var/lib)")
 	flag.StringVar(&opt.prefix, "prefix", "", "use the jailctl of make install PREFIX=`DIR` SYSCONFDIR=DIR/etc instead of a new one; leaves out -jails")
@@ -112,7 +146,7 @@ func main() {
 		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
 		os.Exit(2)
 	}
-	if len(rep.Missed) > 0 {
+	if len(rep.Missed) > 0 || rep.Build != nil && len(rep.Build.Missed) > 0 {
 		os.Exit(1)
 	}
 }
@@ -154,6 +188,12 @@ func run(ctx context.Context, opt options) (rep report, err error) {
 			return rep, err
 		}
 		printWork(os.Stdout, rep.Work)
+	}
+	if opt.build > 0 {
+		if rep.Build, err = s.builds(ctx, opt.build); err != nil {
+			return rep, err
+		}
+		rep.Build.print(os.Stdout)
 	}
 	if opt.jsonFile != "" {
 		data, err := json.MarshalIndent(rep, "", "\t")
