@@ -270,6 +270,15 @@ func TestKinds(t *testing.T) {
 	if o, err := New(host.New("")).Resolve(debug); !errors.Is(err, ErrNotELF) {
 		t.Errorf("symbols for a debugger: %+v, %v", o, err)
 	}
+	// Nobody loads anything for a program without an interpreter, whatever it says.
+	alone := image{dynamic: []entry{{elf.DT_NEEDED, "liba.so", 0}}}
+	for typ, kind := range map[elf.Type]Kind{elf.ET_EXEC: Static, elf.ET_DYN: Shared} {
+		alone.change = func(b []byte) { b[16] = byte(typ) }
+		write(t, filepath.Join(dir, "alone"), alone.bytes())
+		if o, err := New(host.New("")).Resolve(filepath.Join(dir, "alone")); err != nil || o.Kind != kind || (len(o.Missing) > 0) != (kind == Shared) {
+			t.Errorf("%v: %+v, %v", typ, o, err)
+		}
+	}
 	write(t, filepath.Join(dir, "riscv"), image{machine: elf.EM_RISCV}.bytes())
 	if o, err := New(host.New("")).Resolve(filepath.Join(dir, "riscv")); !errors.Is(err, ErrMachine) {
 		t.Errorf("another machine: %+v, %v", o, err)
