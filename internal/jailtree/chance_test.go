@@ -313,3 +313,15 @@ func TestWithoutMounts(t *testing.T) {
 	}
 	c.must("build")
 }
+
+// What is lent and cannot be unmounted does not pass for state that has moved.
+func TestUnmountFails(t *testing.T) {
+	c := newChance(t)
+	c.must("build")
+	out, err := c.command("build", 0, dirs, "strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=umount2:error=EPERM").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "unmount what is mounted there") {
+		t.Errorf("%v: %s", err, out)
+	}
+	c.look(false)
+	c.must("build")
+}

@@ -342,13 +342,16 @@ func (s *Store) moveHere(m *jailpb.Manifest) error {
 
 func moveOne(from, to *os.File, e *jailpb.Entry) error {
 	name := relative(e.Path)
-	info, err := lstat(to, name)
-	if err == nil && info.Ino == e.Inode {
-		info, err = lstat(from, name)
-	} else if err == nil {
+	// Not the state that is lent there, should it not have been unmounted: it would look
+	// as if it had moved.
+	ino, err := unmounted(to, name)
+	if err == nil && ino != e.Inode {
 		return nil // moved already
 	}
-	if gone(err) || err == nil && !info.IsDir() {
+	if err == nil {
+		_, err = unmounted(from, name)
+	}
+	if gone(err) {
 		return nil // somebody took it away
 	}
 	if err != nil {
@@ -356,6 +359,20 @@ func moveOne(from, to *os.File, e *jailpb.Entry) error {
 	}
 	step("move state")
 	return exchange(from, to, name)
+}
+
+// unmounted is the inode number of a directory on which nothing is mounted.
+func unmounted(dir *os.File, name string) (uint64, error) {
+	d, err := enter(dir, name)
+	if errors.Is(err, unix.EXDEV) {
+		return 0, fmt.Errorf("cannot move the state %s: unmount what is mounted there", path.Join(dir.Name(), name))
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer d.Close()
+	info, err := lstat(d, "")
+	return info.Ino, err
 }
 
 // unmount takes all that is mounted on a path away.
