@@ -333,16 +333,14 @@ func (s *Store) intact(t tree) bool {
 	}
 	defer root.Close()
 	return every(t.manifest.Entries, func(e *jailpb.Entry) bool {
-		info, err := lstat(root, relative(e.Path))
-		if err != nil || info.Ino != e.Inode {
-			return false
-		}
 		if e.State {
 			// Its content, times, mode and group are its owner's, who must not be able to
 			// keep builds at work.
-			return info.IsDir() && info.UID == e.Uid
+			info, err := glance(root, relative(e.Path))
+			return err == nil && info.Ino == e.Inode && info.IsDir() && info.UID == e.Uid
 		}
-		return info.Changed == e.Changed
+		info, err := lstat(root, relative(e.Path))
+		return err == nil && info.Ino == e.Inode && info.Changed == e.Changed
 	})
 }
 

@@ -493,3 +493,41 @@ func TestVerifyOfHostileState(t *testing.T) {
 		}
 	})
 }
+
+// A file system without answers on the state directory itself: nothing waits for it.
+func TestMuteState(t *testing.T) {
+	b := small(t)
+	b.spec.Directories = []contents.Directory{state("/data")}
+	b.build(t)
+	write(t, b.root+"/data/mine", "mine")
+	mute(t, b.root+"/data", unix.S_IFDIR)
+	within(t, func() {
+		if f := b.verify(t); len(f) != 1 || f[0].Kind != "mount" {
+			t.Errorf("%+v", f)
+		}
+		b.change(t)
+		s := b.open(t)
+		defer s.Close()
+		if _, err := s.Build(context.Background(), b.building()); err == nil || !strings.Contains(err.Error(), "unmount it") {
+			t.Error(err)
+		}
+		if err := s.Remove(); err == nil || !strings.Contains(err.Error(), "unmount it") {
+			t.Error(err)
+		}
+		// As if a build had been interrupted just before.
+		cur, err := s.current()
+		if err == nil {
+			cur.manifest.Used = false
+			err = s.save(cur.id, cur.manifest)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.recover(); err == nil || !strings.Contains(err.Error(), "unmount it") {
+			t.Error(err)
+		}
+	})
+	unix.Unmount(b.root+"/data", unix.MNT_DETACH)
+	b.build(t)
+	b.kept(t, "mine", "/web/data/mine")
+}

@@ -264,13 +264,13 @@ func (s *Store) settle(cur tree) error {
 		if !e.State {
 			continue
 		}
-		changed[string(e.Path)], changed[path.Dir(string(e.Path))] = true, true
+		changed[path.Dir(string(e.Path))] = true
 		if err := ownAt(root, e); err != nil && !gone(err) {
 			return err
 		}
 	}
 	for _, e := range m.Entries {
-		if !changed[string(e.Path)] {
+		if !changed[string(e.Path)] || e.State {
 			continue
 		}
 		info, err := lstat(root, relative(e.Path))
@@ -412,13 +412,22 @@ func exchange(from, to *os.File, name string) error {
 	return cmp.Or(b.Sync(), a.Sync())
 }
 
-// ownAt gives a state directory of a tree the owner and mode that its entry says.
+// ownAt gives a state directory of a tree the owner and mode that its entry says, and
+// notes its inode. What its owner has mounted on it is not asked, nor changed.
 func ownAt(root *os.File, e *jailpb.Entry) error {
-	d, err := openDir(root, relative(e.Path))
+	d, err := enter(root, relative(e.Path))
+	if errors.Is(err, unix.EXDEV) {
+		return fmt.Errorf("something is mounted on %s: unmount it first", path.Join(root.Name(), relative(e.Path)))
+	}
 	if err != nil {
 		return err
 	}
 	defer d.Close()
 	step("own state")
-	return own(d, e)
+	if err := own(d, e); err != nil {
+		return err
+	}
+	info, err := lstat(d, "")
+	e.Inode, e.Changed = info.Ino, info.Changed
+	return err
 }

@@ -367,12 +367,19 @@ func (v *verifier) bits(e *jailpb.Entry, info host.Info) {
 
 // entry compares what is at a name with what should be.
 func (v *verifier) entry(dir *os.File, name string, e *jailpb.Entry) {
-	info, err := lstat(dir, name)
-	if errors.Is(err, fs.ErrNotExist) {
+	look := lstat
+	if e.State {
+		look = glance // its owner may have mounted something on it
+	}
+	info, err := look(dir, name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		v.add(e, "missing", "it is not there")
 		return
-	}
-	if err != nil {
+	case e.State && errors.Is(err, unix.EACCES):
+		v.entered(e, unix.EXDEV)
+		return
+	case err != nil:
 		v.trouble(err)
 		return
 	}
@@ -555,6 +562,6 @@ func (v *verifier) stateful(dir *os.File, here host.Info, name string, e *jailpb
 // might never answer (fuse(4)).
 func glance(dir *os.File, name string) (info host.Info, err error) {
 	var st unix.Statx_t
-	err = unix.Statx(int(dir.Fd()), name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE|unix.STATX_MODE|unix.STATX_INO, &st)
-	return host.Info{Mode: uint32(st.Mode), Dev: unix.Mkdev(st.Dev_major, st.Dev_minor), Ino: st.Ino, Rdev: unix.Mkdev(st.Rdev_major, st.Rdev_minor)}, err
+	err = unix.Statx(int(dir.Fd()), name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE|unix.STATX_MODE|unix.STATX_UID|unix.STATX_INO, &st)
+	return host.Info{Mode: uint32(st.Mode), UID: st.Uid, Dev: unix.Mkdev(st.Dev_major, st.Dev_minor), Ino: st.Ino, Rdev: unix.Mkdev(st.Rdev_major, st.Rdev_minor)}, err
 }
