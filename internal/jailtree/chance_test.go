@@ -30,7 +30,7 @@ func init() {
 	}
 }
 
-// operate builds, with these state directories, or rolls back, and dies before the
+// operate builds, with these state directories, rolls back or removes all, and dies before the
 // dieAt-th change of the file system.
 func operate(place, op string, dieAt int64, dirs []string) error {
 	var n atomic.Int64
@@ -47,9 +47,12 @@ func operate(place, op string, dieAt int64, dirs []string) error {
 		return err
 	}
 	defer s.Close()
-	if op == "rollback" {
+	switch op {
+	case "rollback":
 		_, err = s.Rollback()
-	} else {
+	case "remove":
+		err = s.Remove()
+	default:
 		_, err = s.Build(context.Background(), b.building())
 	}
 	return err
@@ -324,4 +327,32 @@ func TestUnmountFails(t *testing.T) {
 	}
 	c.look(false)
 	c.must("build")
+}
+
+// A removal that is killed at any step goes on when it is asked for again, and leaves
+// nothing. Until it has begun to remove, a build has the state back.
+func TestRemoveKilled(t *testing.T) {
+	c := newChance(t)
+	for n := 1; ; n++ {
+		c.must("build")
+		c.must("build")
+		out, err := c.command("remove", n, dirs).CombinedOutput()
+		if err == nil {
+			if n < 10 {
+				t.Errorf("it took %d steps", n)
+			}
+			break
+		}
+		if n <= 2 {
+			c.must("build") // which looks for what was written
+		}
+		if out, err = c.command("remove", 0, dirs).CombinedOutput(); err != nil {
+			t.Errorf("%d: %v: %s", n, err, out)
+		}
+		left, err := os.ReadDir(c.jails())
+		if known, _ := os.ReadDir(c.state + "/manifests"); err != nil || len(left)+len(known) > 0 {
+			t.Fatalf("%d: %v, %v, %v", n, left, known, err)
+		}
+		c.marked = map[string]bool{}
+	}
 }

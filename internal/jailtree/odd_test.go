@@ -460,3 +460,70 @@ func TestUmask(t *testing.T) {
 		}
 	}
 }
+
+// Somebody in an old tree writes into an empty state directory that only that tree has,
+// at the moment at which it is to be removed.
+func TestWrittenAtTheLastMoment(t *testing.T) {
+	b := small(t)
+	b.spec.Keep = 0
+	b.spec.Directories = []contents.Directory{state("/data")}
+	b.build(t)
+	old, err := os.Open(b.root + "/data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	at := fmt.Sprintf("/proc/self/fd/%d/", old.Fd())
+	defer func(was func(string)) { step = was }(step)
+	closed := false
+	step = func(what string) {
+		switch what {
+		case "close state":
+			write(t, at+"mine", "mine")
+			closed = true
+		case "remove tree":
+			t.Error("removed")
+		}
+	}
+	b.spec.Directories = nil
+	b.change(t)
+	r := b.build(t)
+	if !closed || len(r.Kept) != 1 {
+		t.Errorf("%v, %q", closed, r.Kept)
+	}
+	b.kept(t, "mine", "/data/mine")
+	var st unix.Stat_t
+	if err := unix.Stat(at, &st); err != nil || st.Uid != 1 || st.Mode&0o777 != 0o750 {
+		t.Errorf("mode %o of %d, %v", st.Mode, st.Uid, err)
+	}
+}
+
+// Nobody writes into it any more once it was seen to be empty.
+func TestClosedBeforeRemoved(t *testing.T) {
+	b := small(t)
+	b.spec.Keep = 0
+	b.spec.Directories = []contents.Directory{state("/data")}
+	b.build(t)
+	old, err := os.Open(b.root + "/data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	defer func(was func(string)) { step = was }(step)
+	removed := false
+	step = func(what string) {
+		if what == "remove tree" {
+			removed = true
+			var st unix.Stat_t
+			if err := unix.Fstat(int(old.Fd()), &st); err != nil || st.Uid != 0 || st.Mode&0o777 != 0 {
+				t.Errorf("mode %o of %d, %v", st.Mode, st.Uid, err)
+			}
+		}
+	}
+	b.spec.Directories = nil
+	b.change(t)
+	b.build(t)
+	if !removed {
+		t.Error("not removed")
+	}
+}
