@@ -336,7 +336,7 @@ func TestRemoveKilled(t *testing.T) {
 	for n := 1; ; n++ {
 		c.must("build")
 		c.must("build")
-		out, err := c.command("remove", n, dirs).CombinedOutput()
+		_, err := c.command("remove", n, dirs).CombinedOutput()
 		if err == nil {
 			if n < 10 {
 				t.Errorf("it took %d steps", n)
@@ -346,7 +346,7 @@ func TestRemoveKilled(t *testing.T) {
 		if n <= 2 {
 			c.must("build") // which looks for what was written
 		}
-		if out, err = c.command("remove", 0, dirs).CombinedOutput(); err != nil {
+		if out, err := c.command("remove", 0, dirs).CombinedOutput(); err != nil {
 			t.Errorf("%d: %v: %s", n, err, out)
 		}
 		left, err := os.ReadDir(c.jails())
