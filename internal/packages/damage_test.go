@@ -74,10 +74,11 @@ func unowned(tr tree, want string) {
 // What only a hand could have written, and can be understood.
 func TestUntidyDpkg(t *testing.T) {
 	tr := tree{t, t.TempDir()}
-	tr.write(dpkgDir+"/status", "\n\npackage:  dpkg \nSTATUS: install ok installed\nVersion: 1\nArchitecture: amd64\nDepends: a,\n\tb\nDescription: d\n more\n .\n x\n\n\n"+
+	tr.write(dpkgDir+"/status", "\n\npackage:  dpkg \nSTATUS: install ok installed\nVersion: 1\nArchitecture: amd64\nDepends: a, ,\n\tb\nDescription: d\n more\n .\n x\n\n\n"+
 		"Package: a\nStatus: install ok installed\nVersion: 1\nArchitecture: all\n\n"+
+		"Package: c\nStatus: install ok installed\nVersion: 1\nArchitecture: all\nProvides: d, ,\n\n"+
 		"Package: b\nStatus: install ok installed\nVersion: 1\nArchitecture: amd64")
-	tr.write(dpkgDir+"/info/dpkg.list", "/.\n//usr/../bin/dpkg/\n/etc/./x\n/\n/etc/.hidden\n/etc/..dots\n/usr//x\n")
+	tr.write(dpkgDir+"/info/dpkg.list", "/.\n//usr/../bin/dpkg/\n/etc/./x\n/\n/etc/.hidden\n/etc/..dots\n/usr//x\n/usr/y/\n")
 	tr.write(dpkgDir+"/info/a.list", "")
 	d := tr.open()
 	all, err := d.Closure("dpkg")
@@ -85,7 +86,7 @@ func TestUntidyDpkg(t *testing.T) {
 		t.Error(all, err)
 	}
 	files, err := d.Files("dpkg")
-	if fmt.Sprintf("%q %v", files, err) != `["/bin/dpkg" "/etc/x" "/etc/.hidden" "/etc/..dots" "/usr/x"] <nil>` {
+	if fmt.Sprintf("%q %v", files, err) != `["/bin/dpkg" "/etc/x" "/etc/.hidden" "/etc/..dots" "/usr/x" "/usr/y"] <nil>` {
 		t.Errorf("%q %v", files, err)
 	}
 	if files, err = d.Files("a"); len(files) != 0 || err != nil {

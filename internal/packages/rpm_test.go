@@ -133,10 +133,19 @@ func TestRPMNames(t *testing.T) {
 /boot/kernel-6.1
 @kernel x86_64 6.2
 /boot/kernel-6.2
+@two noarch 1
+/usr/share/both
+/lib/both
+@one noarch 1
+/usr/share/both
+/lib/both
 `)
+	tr.mkdir("/usr/lib")
+	tr.link("usr/lib", "/lib")
 	tr.owned(map[string]string{
 		"/usr/lib64/lib.so": "lib", "/usr/lib/lib.so": "lib.i686",
 		"/boot/kernel-6.1": "kernel-6.1-1", "/boot/kernel-6.2": "kernel-6.2-1",
+		"/usr/share/both": "one", "/usr/lib/both": "one",
 	})
 	d := tr.open()
 	files, err := d.Files("kernel-6.1-1")
