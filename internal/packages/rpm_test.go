@@ -314,6 +314,7 @@ func TestDamagedRPM(t *testing.T) {
 		{"#!/bin/sh\necho 'error: first' >&2; echo 'error: second' >&2\n", cannot + `PROGRAM: "first"`},
 		{"#!/bin/sh\nprintf \"N'a'V'1'\"\n", `rpm: package "a" is cut off`},
 		{"#!/bin/sh\nprintf \"N'a'V'1'\\nN'b\"\n", `rpm: after 1 packages it says what was not asked`},
+		{"#!/bin/sh\nprintf \"N'a'V'1\"\n", `rpm: after 0 packages it says what was not asked`},
 		{"#!/bin/sh\nprintf \"V'1'\\n\"\n", `rpm: after 0 packages it says what was not asked`},
 		{"#!/bin/sh\nprintf \"N'a'N'b'\\n\"\n", `rpm: after 0 packages it says what was not asked`},
 		{"#!/bin/sh\nprintf \"N'a'\\n\"\n", `rpm: package "a" has no version`},
