@@ -345,7 +345,7 @@ func TestAskingRPM(t *testing.T) {
 	tr := tree{t, t.TempDir()}
 	tr.mkdir(dir)
 	program := tr.root + "/rpm"
-	tr.write("/rpm", "#!/bin/bash\nprintf '%s\\n' \"$@\" >$0.args\ncd /proc/self; tr '\\0' '\\n' <environ >$0.env\n")
+	tr.write("/rpm", "#!/bin/bash\nprintf '%s\\n' \"$@\" >$0.args\npwd -P >$0.dir; cd /proc/self; tr '\\0' '\\n' <environ >$0.env\n")
 	if err := os.Chmod(program, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -355,6 +355,7 @@ func TestAskingRPM(t *testing.T) {
 	}
 	for suffix, want := range map[string]string{
 		".args": "--dbpath\n" + tr.root + dir + "\n--query\n--all\n--queryformat\n" + rpmFormat + "\n",
+		".dir":  "/\n",
 		".env":  "HOME=/dev/null\nLC_ALL=C\nPATH=/usr/bin:/bin\n",
 	} {
 		if got, err := os.ReadFile(program + suffix); err != nil || string(got) != want {
