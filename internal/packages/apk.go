@@ -80,7 +80,7 @@ func parseApk(file, text string) ([]*entry, error) {
 			}
 		case 'R':
 			name, err := absolute(dir + "/" + value)
-			if err != nil || dir == "" || path.Base(name) != value {
+			if err != nil || dir == "" || name == "/" || path.Base(name) != value {
 				return fault(n, "not a file in a directory: %q", value)
 			}
 			e.list = append(e.list, name)

@@ -90,6 +90,7 @@ func TestDamagedApk(t *testing.T) {
 		{"P:a\nV:1\nR:f\n", `3: not a file in a directory: "f"`},
 		{"P:a\nV:1\nF:d\nR:\n", `4: not a file in a directory: ""`},
 		{"P:a\nV:1\nF:\nR:.\n", `4: not a file in a directory: "."`},
+		{"P:a\nV:1\nF:\nR:/\n", `4: not a file in a directory: "/"`},
 		{"P:a\nV:1\nF:d\nR:../e\n", `4: not a file in a directory: "../e"`},
 		{"P:a\nV:1\nF:d\n\nP:b\nV:1\nR:f\n", `7: not a file in a directory: "f"`},
 		{"P:a\nV:1\nF:d\x00\n", `3: no path can be "/d\x00"`},
