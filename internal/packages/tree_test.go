@@ -270,7 +270,7 @@ func TestStates(t *testing.T) {
 		if err != nil || strings.Count(string(b), "install ok unpacked") != 1 {
 			t.Fatalf("%v\n%s", err, b)
 		}
-		tr2 := newTree(t)
+		tr2 := tree{t, t.TempDir()}
 		tr2.write(dpkgDir+"/status", strings.Replace(string(b), "install ok unpacked", status, 1))
 		tr2.write(dpkgDir+"/info/half.list", "/usr/bin/half\n")
 		tr2.refused("half", want)
@@ -476,9 +476,11 @@ func TestSeveralDatabases(t *testing.T) {
 
 func TestNearNames(t *testing.T) {
 	tr := newTree(t)
+	var debs []string
 	for _, name := range []string{"libssl3", "libssl-dev", "python3", "python3.11", "vim", "zsh", "many-a", "many-b", "many-c", "many-d", "many-e"} {
-		tr.install(tr.deb(name, "1", "amd64", "", "/usr/share/"+name))
+		debs = append(debs, tr.deb(name, "1", "amd64", "", "/usr/share/"+name))
 	}
+	tr.install(debs...)
 	for written, want := range map[string]string{
 		"libss3":      "; there is libssl3; install it with: apt-get install libss3",
 		"libssl":      "; there is libssl-dev, libssl3; install it with: apt-get install libssl",
