@@ -694,10 +694,15 @@ func Find(files *host.Host, name string) (string, bool) {
 
 func (p *planner) libraries(at contents.At, name string, asked how) {
 	o, err := p.elf.Resolve(name)
-	if err != nil {
-		if asked.named && !errors.Is(err, elfdeps.ErrNotELF) {
-			p.problem(at, "mend the file, or leave it out", "%v", told(err))
-		}
+	foreign := errors.Is(err, elfdeps.ErrMachine) // for an emulator, or data of a compiler
+	switch {
+	case errors.Is(err, elfdeps.ErrNotELF) || foreign && !asked.named:
+		return
+	case err != nil && asked.named && !foreign:
+		p.problem(at, "mend the file, or leave it out", "%v", told(err))
+		return
+	case err != nil:
+		p.note("%s; what it needs does not come along", told(err))
 		return
 	}
 	if o.Interp != "" {
@@ -821,14 +826,14 @@ func (p *planner) installed() {
 	for _, want := range p.spec.Packages {
 		_, err := p.Packages.Installed(want.Name)
 		if err != nil {
-			p.problem(want.At, "mend that, or leave the package out", "%v", told(err))
+			p.problem(want.At, "or leave the package out", "%v", told(err))
 			continue
 		}
 		names := []string{want.Name}
 		if want.WithDependencies {
 			closure, err := p.Packages.Closure(want.Name)
 			if err != nil {
-				p.problem(want.At, "mend that, or leave the package out", "%v", told(err))
+				p.problem(want.At, "or leave the package out", "%v", told(err))
 				continue
 			}
 			for _, c := range closure {
@@ -840,7 +845,7 @@ func (p *planner) installed() {
 		for _, name := range names {
 			files, err := p.Packages.Files(name)
 			if err != nil {
-				p.problem(want.At, "mend that, or leave the package out", "%v", told(err))
+				p.problem(want.At, "or leave the package out", "%v", told(err))
 				continue
 			}
 			for _, f := range files {

@@ -86,7 +86,7 @@ func newBare(t *testing.T) *bench {
 }
 
 // make makes one file as a line of a host says: "dir MODE PATH", "file MODE PATH
-// [TEXT]", "elf MODE PATH [NEEDED...] [dlopen:NAME...]", "ldconfig", "link PATH TARGET", "same PATH PATH", "fifo PATH",
+// [TEXT]", "elf MODE PATH [NEEDED...] [dlopen:NAME...] [-OPTION...]", "ldconfig", "link PATH TARGET", "same PATH PATH", "fifo PATH",
 // "socket PATH", "char PATH", "owner UID PATH". Words may be quoted as in Go.
 func (b *bench) make(t *testing.T, root, line string) {
 	t.Helper()
@@ -155,6 +155,10 @@ func elf(t *testing.T, name string, needed []string) {
 		args[2] = "-shared"
 	}
 	for _, so := range needed {
+		if strings.HasPrefix(so, "-") {
+			args = append(args, so)
+			continue
+		}
 		if name, ok := strings.CutPrefix(so, "dlopen:"); ok {
 			text += fmt.Sprintf("const char *const name%d = %q;\n", len(text), name)
 			continue
