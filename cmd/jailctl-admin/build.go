@@ -306,8 +306,10 @@ func (b *builder) building() jailtree.Building {
 	}
 }
 
-// contents reads the contents file and its presets, which are inputs of the build.
+// contents reads the contents file and its presets. They are inputs of the build, and so is
+// the policy, which names the root.
 func (b *builder) contents(files *hostfiles.Host) (*contents.Spec, error) {
+	files.Lstat(paths.Policy(b.name))
 	file := paths.Contents(b.name)
 	spec, problems, err := contents.Load(file, func(name string) ([]byte, error) {
 		files.Lstat(name)

@@ -1,6 +1,7 @@
-// Jailctl runs permitted commands in jails, as an ordinary user. `run` is here;
-// the other verbs are jailctl-admin's, which this program becomes: what parses
-// policies and draws tables must not be linked into the path of every command.
+// Jailctl runs permitted commands in jails, as an ordinary user. `run` is here, and the
+// answer that `build` has nothing to do; all else is jailctl-admin's, which this program
+// becomes: what parses policies and draws tables must not be linked into the path of
+// every command.
 //
 // For the same reason this program has no package os: its arguments come from
 // the entry point.
@@ -10,6 +11,7 @@ import (
 	"syscall"
 	"unsafe"
 
+	"jailctl/internal/fresh"
 	"jailctl/internal/paths"
 )
 
@@ -33,11 +35,31 @@ func main() {
 	if len(args) > 1 && args[1] == "run" {
 		exit(run(args[2:]))
 	}
+	if len(args) > 1 && args[1] == "build" && nothingToDo(args[2:]) {
+		exit(0)
+	}
 	if len(args) > 0 {
 		args = args[1:]
 	}
 	say(admin("jailctl", args))
 	exit(2)
+}
+
+// nothingToDo answers `build [--quiet] NAME` where there is nothing to do.
+func nothingToDo(args []string) bool {
+	quiet := len(args) == 2 && args[0] == "--quiet"
+	if quiet {
+		args = args[1:]
+	}
+	if len(args) != 1 || !fresh.Jail(args[0]) {
+		return false
+	}
+	if quiet {
+		return true
+	}
+	text := args[0] + ": nothing to do\n"
+	n, err := syscall.Write(1, []byte(text))
+	return err == nil && n == len(text)
 }
 
 // admin becomes jailctl-admin, under a name, with the same environment. It returns

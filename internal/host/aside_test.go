@@ -34,7 +34,7 @@ func TestAside(t *testing.T) {
 	if now, _ := h.Lstat("/a"); now != was {
 		t.Errorf("%+v in place of %+v", now, was)
 	}
-	if asked := h.Asked(); len(asked) != 1 || h.Same("/a", asked["/a"]) {
+	if asked := h.Asked(); len(asked) != 1 || asked["/a"].Mark().Same(h.At("/a")) {
 		t.Error(asked)
 	}
 	aside.Lstat("/a")

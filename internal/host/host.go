@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"jailctl/internal/fresh"
 )
 
 // Info is what lstat(2) says of a path.
@@ -50,6 +52,8 @@ type Stamp struct {
 	// Listed means that the names in a directory were read too. Of other directories
 	// only the mode counts: their times change with each file in them.
 	Listed bool
+	// Of other directories the owner counts, too.
+	UID uint32
 }
 
 // Host is the file system beneath a root. It is not for use by several goroutines
@@ -291,21 +295,25 @@ func (h *Host) Asked() map[string]Stamp {
 
 func (i Info) stamp(listed bool) Stamp {
 	if i.IsDir() && !listed {
-		return Stamp{Mode: i.Mode}
+		return Stamp{Mode: i.Mode, UID: i.UID}
 	}
-	s := Stamp{i.Mode, i.Ino, i.Size, i.Modified, i.Changed, listed}
+	s := Stamp{i.Mode, i.Ino, i.Size, i.Modified, i.Changed, listed, 0}
 	if i.IsDir() {
 		s.Size = 0
 	}
 	return s
 }
 
-// Same tells whether a path of the machine has that stamp now. It may be asked from
-// several goroutines at once.
-func (h *Host) Same(name string, s Stamp) bool {
-	var st unix.Stat_t
-	if err := unix.Lstat(h.root+name, &st); err != nil {
-		return s.Mode == 0
+// Mark is what must not have changed for the stamp to be the same.
+func (s Stamp) Mark() fresh.Mark {
+	switch {
+	case s.Mode == 0:
+		return fresh.Mark{}
+	case s.Mode&unix.S_IFMT == unix.S_IFDIR && !s.Listed:
+		return fresh.Mark{Counts: fresh.Mode | fresh.User, Mode: s.Mode, User: s.UID}
 	}
-	return Stat(&st).stamp(s.Listed) == s
+	return fresh.Mark{Counts: fresh.Inode | fresh.Time, Inode: s.Ino, Time: s.Changed}
 }
+
+// At is where on the machine a path is.
+func (h *Host) At(name string) string { return h.root + name }

@@ -11,12 +11,9 @@ import (
 	"io"
 	"os"
 	"path"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -24,6 +21,7 @@ import (
 
 	"jailctl/internal/archive"
 	"jailctl/internal/contents"
+	"jailctl/internal/fresh"
 	"jailctl/internal/host"
 	"jailctl/internal/paths"
 	"jailctl/proto/jailpb"
@@ -76,7 +74,8 @@ type Report struct {
 // Building is one build.
 type Building struct {
 	Host
-	// Load reads the contents file.
+	// Load reads the contents file, and asks Files of all that the jail depends on but for
+	// what the contents file asks for: of itself and of the policy, which names the root.
 	Load func(*host.Host) (*contents.Spec, error)
 	// Replace lets the build take the place of a directory that jailctl did not make.
 	Replace bool
@@ -164,7 +163,7 @@ func (s *Store) build(ctx context.Context, b Building) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cur.manifest != nil && !cur.manifest.Held && s.fresh(cur, b.Files) {
+	if cur.manifest != nil && fresh.Same(s.fresh) {
 		return report(cur.manifest.Entries), nil
 	}
 	if err := s.replaceable(cur, b.Replace); err != nil {
@@ -182,8 +181,7 @@ func (s *Store) build(ctx context.Context, b Building) (*Report, error) {
 		if err := s.renew(cur, plan); err != nil {
 			return nil, err
 		}
-		r.Kept, err = s.prune(plan.Keep, cur)
-		return r, err
+		return r, s.end(r, plan, cur)
 	}
 	r.Changed = true
 	if b.Planned != nil {
@@ -201,8 +199,15 @@ func (s *Store) build(ctx context.Context, b Building) (*Report, error) {
 		// What is not in its place goes; what is gets its state.
 		return nil, errors.Join(err, s.recover())
 	}
-	r.Kept, err = s.prune(plan.Keep, cur)
-	return r, err
+	return r, s.end(r, plan, cur)
+}
+
+// end removes what the next build would not need, and notes how it finds all else.
+func (s *Store) end(r *Report, plan *Plan, before tree) (err error) {
+	if r.Kept, err = s.prune(plan.Keep, before); err != nil {
+		return err
+	}
+	return s.remember(plan.host)
 }
 
 // proven verifies a tree before it comes into its place.
@@ -285,40 +290,8 @@ func mountsIn(dir string) (found []string, err error) {
 
 var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\043`, "#", `\134`, `\`)
 
-// fresh tells whether neither what a tree was made from nor the tree itself has
-// changed since: by stamps alone, and no file is read.
-func (s *Store) fresh(t tree, machine *host.Host) bool {
-	if t.manifest.Jailctl != paths.Version || string(t.manifest.Root) != s.root {
-		return false
-	}
-	return len(t.manifest.Inputs) > 0 && every(t.manifest.Inputs, func(i *jailpb.Stamp) bool {
-		return machine.Same(string(i.Path), hostStamp(i))
-	}) && s.intact(t)
-}
-
-// every tells whether ok is true of all; it asks from several goroutines.
-func every[T any](all []T, ok func(T) bool) bool {
-	var no atomic.Bool
-	var askers sync.WaitGroup
-	size := len(all)/runtime.GOMAXPROCS(0) + 1
-	for part := range slices.Chunk(all, size) {
-		askers.Go(func() {
-			for _, one := range part {
-				if no.Load() {
-					return
-				}
-				if !ok(one) {
-					no.Store(true)
-				}
-			}
-		})
-	}
-	askers.Wait()
-	return !no.Load()
-}
-
 func hostStamp(i *jailpb.Stamp) host.Stamp {
-	return host.Stamp{Mode: i.Mode, Ino: i.Inode, Size: int64(i.Size), Modified: i.Modified, Changed: i.Changed, Listed: i.Listed}
+	return host.Stamp{Mode: i.Mode, Ino: i.Inode, Size: int64(i.Size), Modified: i.Modified, Changed: i.Changed, Listed: i.Listed, UID: i.Uid}
 }
 
 // intact tells whether every inode of the tree in use is as it was written. Nobody,
@@ -332,7 +305,7 @@ func (s *Store) intact(t tree) bool {
 		return false
 	}
 	defer root.Close()
-	return every(t.manifest.Entries, func(e *jailpb.Entry) bool {
+	return fresh.Every(t.manifest.Entries, func(e *jailpb.Entry) bool {
 		if e.State {
 			// Its content, times, mode and group are its owner's, who must not be able to
 			// keep builds at work.
@@ -357,7 +330,7 @@ func (p *Plan) inputs() []*jailpb.Stamp {
 	all := make([]*jailpb.Stamp, 0, len(asked))
 	for name, s := range asked {
 		all = append(all, &jailpb.Stamp{
-			Path: []byte(name), Mode: s.Mode, Inode: s.Ino, Size: uint64(s.Size), Modified: s.Modified, Changed: s.Changed, Listed: s.Listed,
+			Path: []byte(name), Mode: s.Mode, Inode: s.Ino, Size: uint64(s.Size), Modified: s.Modified, Changed: s.Changed, Listed: s.Listed, Uid: s.UID,
 		})
 	}
 	slices.SortFunc(all, func(a, b *jailpb.Stamp) int { return cmp.Compare(string(a.Path), string(b.Path)) })
@@ -535,7 +508,7 @@ func (s *Store) Outdated(ctx context.Context, b Building) ([]Change, error) {
 	if cur.manifest == nil {
 		return nil, ErrNoTree
 	}
-	if s.fresh(cur, b.Files) {
+	if fresh.Same(s.fresh) {
 		return nil, nil
 	}
 	plan, err := b.plan()

@@ -19,7 +19,9 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"jailctl/internal/fresh"
 	"jailctl/internal/host"
+	"jailctl/internal/paths"
 	"jailctl/internal/safepath"
 	"jailctl/proto/jailpb"
 )
@@ -31,13 +33,14 @@ import (
 //	                           "new" while it is built
 //	STATE/manifests/web/       0700; INODE.pb, the manifest of the tree with that inode
 //	                           number, and "lock"
+//	STATE/fresh/web            how the last build left all of that, and what it was made from
 //
 // What is called "new", and a tree whose manifest does not say that it has been in use,
 // is half built or half removed, and the next to take the lock removes it. What has
 // another name and no manifest is not known: it may hold state, and is left alone.
 type Store struct {
-	name, root string
-	manifests  string
+	name, root       string
+	manifests, fresh string
 	// parent is the directory in which the root's name is; trees the one beside it.
 	parent, trees *os.File
 	lock          *os.File
@@ -58,7 +61,7 @@ var ErrNoTree = errors.New("nothing has been built")
 // earlier build left half done is finished or removed.
 func Open(ctx context.Context, name, root, state string, create bool, waiting func(holder string)) (*Store, error) {
 	for {
-		s := &Store{name: name, root: root, manifests: state + "/manifests/" + name}
+		s := &Store{name: name, root: root, manifests: state + "/manifests/" + name, fresh: state + "/fresh/" + name}
 		err := s.open(ctx, create, waiting)
 		if err == nil {
 			return s, nil
@@ -268,6 +271,7 @@ func (s *Store) leave() {
 		unix.Unlinkat(int(s.parent.Fd()), path.Base(s.trees.Name()), unix.AT_REMOVEDIR)
 	}
 	os.RemoveAll(s.manifests)
+	os.Remove(s.fresh)
 	for _, dir := range slices.Backward(s.made) {
 		unix.Rmdir(dir)
 	}
@@ -429,9 +433,14 @@ func (s *Store) save(t id, m *jailpb.Manifest) error {
 	if err != nil {
 		return err
 	}
-	step("write manifest")
-	tmp := s.file(t.ino) + unnamed
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	return replace(s.file(t.ino), s.file(t.ino)+unnamed, b)
+}
+
+// replace writes a file, under another name first: so it is there whole, or the one
+// before is.
+func replace(name, first string, b []byte) error {
+	step("write file")
+	f, err := os.OpenFile(first, os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
 	}
@@ -439,11 +448,65 @@ func (s *Store) save(t id, m *jailpb.Manifest) error {
 	if err = cmp.Or(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	step("name manifest")
-	if err := os.Rename(tmp, s.file(t.ino)); err != nil {
+	step("name file")
+	if err := os.Rename(first, name); err != nil {
 		return err
 	}
-	return syncDir(s.manifests)
+	return syncDir(path.Dir(name))
+}
+
+// remember notes how the tree in use is, and all that it was made from and that is known
+// of it. Whoever builds, rolls back or removes anything changes the directory of manifests
+// with the first step, and by that unsays it.
+func (s *Store) remember(machine *host.Host) error {
+	cur, err := s.current()
+	if err != nil || cur.manifest == nil {
+		return err
+	}
+	if lent, err := mountsIn(s.trees.Name()); err != nil || len(lent) > 0 {
+		return err // the next build may have to take them off
+	}
+	all := &jailpb.Fresh{Jailctl: paths.Version}
+	add := func(name string, m fresh.Mark) {
+		all.Marks = append(all.Marks, &jailpb.Mark{Path: []byte(name), Counts: m.Counts, Mode: m.Mode, Uid: m.User, Inode: m.Inode, Changed: m.Time})
+	}
+	for _, i := range cur.manifest.Inputs {
+		add(machine.At(string(i.Path)), hostStamp(i).Mark())
+	}
+	for _, e := range cur.manifest.Entries {
+		m := fresh.Mark{Counts: fresh.Inode | fresh.Time, Inode: e.Inode, Time: e.Changed}
+		if e.State {
+			// Its content, times, mode and group are its owner's, who must not be able to
+			// keep builds at work.
+			m = fresh.Mark{Counts: fresh.Inode | fresh.User, Inode: e.Inode, User: e.Uid}
+		}
+		add(strings.TrimSuffix(s.root+string(e.Path), "/"), m)
+	}
+	for _, name := range []string{s.manifests, s.trees.Name()} {
+		m, err := fresh.Look(name, fresh.Inode|fresh.Time)
+		if err != nil {
+			return &fs.PathError{Op: "lstat", Path: name, Err: err}
+		}
+		add(name, m)
+	}
+	for dir := path.Dir(s.root); ; dir = path.Dir(dir) {
+		m, err := fresh.Look(dir, fresh.Mode|fresh.User)
+		if err != nil {
+			return &fs.PathError{Op: "lstat", Path: dir, Err: err}
+		}
+		if add(dir, m); dir == "/" {
+			break
+		}
+	}
+	b, err := proto.Marshal(all)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(path.Dir(s.fresh), 0o700); err != nil {
+		return err
+	}
+	// No jail's name begins with a dot.
+	return replace(s.fresh, path.Dir(s.fresh)+"/."+s.name, b)
 }
 
 func syncDir(name string) error {

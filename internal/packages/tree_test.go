@@ -404,7 +404,7 @@ func TestStamps(t *testing.T) {
 		asked := maps.Clone(h.Asked())
 		return func() bool {
 			for name, s := range asked {
-				if !h.Same(name, s) {
+				if !s.Mark().Same(h.At(name)) {
 					return false
 				}
 			}

@@ -9,7 +9,7 @@ var (
 	// contents/NAME.txtpb a contents file, presets/NAME.txtpb a preset.
 	Sysconf = "/etc/jailctl"
 	// State is STATEDIR/jailctl; policies/NAME.pb in it is a compiled policy,
-	// manifests/NAME a directory of manifests.
+	// manifests/NAME a directory of manifests, fresh/NAME what was like what then.
 	State = "/var/lib/jailctl"
 	// Libexec is LIBEXECDIR/jailctl, which holds jailhelper and jailctl-admin.
 	Libexec = "/usr/local/libexec/jailctl"
@@ -39,3 +39,6 @@ func Presets() []string { return []string{Sysconf + "/presets", Share + "/preset
 
 // Manifests is the directory that holds the manifests of the jail called name.
 func Manifests(name string) string { return State + "/manifests/" + name }
+
+// Fresh is the file that says how the last build of the jail called name left everything.
+func Fresh(name string) string { return State + "/fresh/" + name }

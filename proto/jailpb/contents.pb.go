@@ -836,7 +836,9 @@ type Stamp struct {
 	Modified int64 `protobuf:"varint,5,opt,name=modified,proto3" json:"modified,omitempty"`
 	Changed  int64 `protobuf:"varint,6,opt,name=changed,proto3" json:"changed,omitempty"`
 	// The names in a directory were read as well: the times count.
-	Listed        bool `protobuf:"varint,7,opt,name=listed,proto3" json:"listed,omitempty"`
+	Listed bool `protobuf:"varint,7,opt,name=listed,proto3" json:"listed,omitempty"`
+	// Of a directory of which the times do not count.
+	Uid           uint32 `protobuf:"varint,8,opt,name=uid,proto3" json:"uid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -920,6 +922,13 @@ func (x *Stamp) GetListed() bool {
 	return false
 }
 
+func (x *Stamp) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
 // Origin is an installed package.
 type Origin struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -971,6 +980,148 @@ func (x *Origin) GetVersion() string {
 		return x.Version
 	}
 	return ""
+}
+
+// Fresh is how a build left everything that it looked at or made. As long as it is all
+// like that, a build of the same version of jailctl has nothing to do.
+type Fresh struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Jailctl       string                 `protobuf:"bytes,1,opt,name=jailctl,proto3" json:"jailctl,omitempty"`
+	Marks         []*Mark                `protobuf:"bytes,2,rep,name=marks,proto3" json:"marks,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fresh) Reset() {
+	*x = Fresh{}
+	mi := &file_contents_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fresh) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fresh) ProtoMessage() {}
+
+func (x *Fresh) ProtoReflect() protoreflect.Message {
+	mi := &file_contents_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fresh.ProtoReflect.Descriptor instead.
+func (*Fresh) Descriptor() ([]byte, []int) {
+	return file_contents_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Fresh) GetJailctl() string {
+	if x != nil {
+		return x.Jailctl
+	}
+	return ""
+}
+
+func (x *Fresh) GetMarks() []*Mark {
+	if x != nil {
+		return x.Marks
+	}
+	return nil
+}
+
+// Mark is how a path of the machine was. Nobody changes a file, or the names in a
+// directory, without its change time.
+type Mark struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Path  []byte                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	// What counts of the rest: bits of stx_mask in statx(2). 0: nothing was there.
+	Counts uint32 `protobuf:"varint,2,opt,name=counts,proto3" json:"counts,omitempty"`
+	Mode   uint32 `protobuf:"varint,3,opt,name=mode,proto3" json:"mode,omitempty"`
+	Uid    uint32 `protobuf:"varint,4,opt,name=uid,proto3" json:"uid,omitempty"`
+	Inode  uint64 `protobuf:"varint,5,opt,name=inode,proto3" json:"inode,omitempty"`
+	// In nanoseconds since 1970.
+	Changed       int64 `protobuf:"varint,6,opt,name=changed,proto3" json:"changed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Mark) Reset() {
+	*x = Mark{}
+	mi := &file_contents_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Mark) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Mark) ProtoMessage() {}
+
+func (x *Mark) ProtoReflect() protoreflect.Message {
+	mi := &file_contents_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Mark.ProtoReflect.Descriptor instead.
+func (*Mark) Descriptor() ([]byte, []int) {
+	return file_contents_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Mark) GetPath() []byte {
+	if x != nil {
+		return x.Path
+	}
+	return nil
+}
+
+func (x *Mark) GetCounts() uint32 {
+	if x != nil {
+		return x.Counts
+	}
+	return 0
+}
+
+func (x *Mark) GetMode() uint32 {
+	if x != nil {
+		return x.Mode
+	}
+	return 0
+}
+
+func (x *Mark) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *Mark) GetInode() uint64 {
+	if x != nil {
+		return x.Inode
+	}
+	return 0
+}
+
+func (x *Mark) GetChanged() int64 {
+	if x != nil {
+		return x.Changed
+	}
+	return 0
 }
 
 var File_contents_proto protoreflect.FileDescriptor
@@ -1055,7 +1206,7 @@ const file_contents_proto_rawDesc = "" +
 	"\aREGULAR\x10\x02\x12\v\n" +
 	"\aSYMLINK\x10\x03\x12\n" +
 	"\n" +
-	"\x06DEVICE\x10\x04\"\xa7\x01\n" +
+	"\x06DEVICE\x10\x04\"\xb9\x01\n" +
 	"\x05Stamp\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\fR\x04path\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\rR\x04mode\x12\x14\n" +
@@ -1063,10 +1214,21 @@ const file_contents_proto_rawDesc = "" +
 	"\x04size\x18\x04 \x01(\x04R\x04size\x12\x1a\n" +
 	"\bmodified\x18\x05 \x01(\x03R\bmodified\x12\x18\n" +
 	"\achanged\x18\x06 \x01(\x03R\achanged\x12\x16\n" +
-	"\x06listed\x18\a \x01(\bR\x06listed\"6\n" +
+	"\x06listed\x18\a \x01(\bR\x06listed\x12\x10\n" +
+	"\x03uid\x18\b \x01(\rR\x03uid\"6\n" +
 	"\x06Origin\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\tR\aversionB\x16Z\x14jailctl/proto/jailpbb\x06proto3"
+	"\aversion\x18\x02 \x01(\tR\aversion\"F\n" +
+	"\x05Fresh\x12\x18\n" +
+	"\ajailctl\x18\x01 \x01(\tR\ajailctl\x12#\n" +
+	"\x05marks\x18\x02 \x03(\v2\r.jailctl.MarkR\x05marks\"\x88\x01\n" +
+	"\x04Mark\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\fR\x04path\x12\x16\n" +
+	"\x06counts\x18\x02 \x01(\rR\x06counts\x12\x12\n" +
+	"\x04mode\x18\x03 \x01(\rR\x04mode\x12\x10\n" +
+	"\x03uid\x18\x04 \x01(\rR\x03uid\x12\x14\n" +
+	"\x05inode\x18\x05 \x01(\x04R\x05inode\x12\x18\n" +
+	"\achanged\x18\x06 \x01(\x03R\achangedB\x16Z\x14jailctl/proto/jailpbb\x06proto3"
 
 var (
 	file_contents_proto_rawDescOnce sync.Once
@@ -1081,7 +1243,7 @@ func file_contents_proto_rawDescGZIP() []byte {
 }
 
 var file_contents_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_contents_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_contents_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_contents_proto_goTypes = []any{
 	(Entry_Kind)(0),   // 0: jailctl.Entry.Kind
 	(*Contents)(nil),  // 1: jailctl.Contents
@@ -1092,20 +1254,23 @@ var file_contents_proto_goTypes = []any{
 	(*Entry)(nil),     // 6: jailctl.Entry
 	(*Stamp)(nil),     // 7: jailctl.Stamp
 	(*Origin)(nil),    // 8: jailctl.Origin
+	(*Fresh)(nil),     // 9: jailctl.Fresh
+	(*Mark)(nil),      // 10: jailctl.Mark
 }
 var file_contents_proto_depIdxs = []int32{
-	2, // 0: jailctl.Contents.directories:type_name -> jailctl.Directory
-	3, // 1: jailctl.Contents.symlinks:type_name -> jailctl.Symlink
-	4, // 2: jailctl.Contents.files:type_name -> jailctl.File
-	6, // 3: jailctl.Manifest.entries:type_name -> jailctl.Entry
-	7, // 4: jailctl.Manifest.inputs:type_name -> jailctl.Stamp
-	8, // 5: jailctl.Manifest.packages:type_name -> jailctl.Origin
-	0, // 6: jailctl.Entry.kind:type_name -> jailctl.Entry.Kind
-	7, // [7:7] is the sub-list for method output_type
-	7, // [7:7] is the sub-list for method input_type
-	7, // [7:7] is the sub-list for extension type_name
-	7, // [7:7] is the sub-list for extension extendee
-	0, // [0:7] is the sub-list for field type_name
+	2,  // 0: jailctl.Contents.directories:type_name -> jailctl.Directory
+	3,  // 1: jailctl.Contents.symlinks:type_name -> jailctl.Symlink
+	4,  // 2: jailctl.Contents.files:type_name -> jailctl.File
+	6,  // 3: jailctl.Manifest.entries:type_name -> jailctl.Entry
+	7,  // 4: jailctl.Manifest.inputs:type_name -> jailctl.Stamp
+	8,  // 5: jailctl.Manifest.packages:type_name -> jailctl.Origin
+	0,  // 6: jailctl.Entry.kind:type_name -> jailctl.Entry.Kind
+	10, // 7: jailctl.Fresh.marks:type_name -> jailctl.Mark
+	8,  // [8:8] is the sub-list for method output_type
+	8,  // [8:8] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_contents_proto_init() }
@@ -1122,7 +1287,7 @@ func file_contents_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_contents_proto_rawDesc), len(file_contents_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
