@@ -257,7 +257,7 @@ func (b *builds) theirs(c content, dir string) ([]string, error) {
 
 // root is where jailctl makes a jail, source the directory with many files.
 func (b *builds) root(name string) string { return b.dir + "/jailctl-" + name }
-func (b *builds) source() string          { return b.dir + "/many" }
+func (b *builds) source() string          { return b.dir + "/sources" }
 
 // ours writes policy and contents file of a jail.
 func (b *builds) ours(c content) error {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"slices"
@@ -210,16 +211,23 @@ func (s *Store) end(r *Report, plan *Plan, before tree) (err error) {
 	return s.remember(plan.host)
 }
 
-// proven verifies a tree before it comes into its place.
+// proven verifies a tree before it comes into its place. Meanwhile it is written to the
+// disk: what the manifest says is there is on the disk before the manifest is.
 func (s *Store) proven(ctx context.Context, t tree) error {
 	root, err := openDir(s.trees, staging)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
+	step("sync tree")
+	synced := make(chan error, 1)
+	go func() { synced <- unix.Syncfs(int(root.Fd())) }()
 	found, err := verify(ctx, root, t.manifest, true)
 	if err == nil && len(found) > 0 {
 		err = fmt.Errorf("the new tree is not what was written: %s: %s", found[0].Path, found[0].What)
+	}
+	if failed := <-synced; failed != nil {
+		err = errors.Join(err, &fs.PathError{Op: "sync", Path: root.Name(), Err: failed})
 	}
 	return err
 }

@@ -90,6 +90,9 @@ type verifier struct {
 	err   error
 }
 
+// waiting is how many files are open for readers to come.
+const waiting = 64
+
 // job is a file to be read.
 type job struct {
 	f    *os.File
@@ -100,7 +103,7 @@ type job struct {
 func verify(ctx context.Context, root *os.File, m *jailpb.Manifest, staged bool) ([]Finding, error) {
 	v := &verifier{
 		ctx: ctx, manifest: m, staged: staged, in: map[string][]*jailpb.Entry{}, again: map[string]uint64{},
-		jobs: make(chan job), sums: map[uint64][]byte{},
+		jobs: make(chan job, waiting), sums: map[uint64][]byte{},
 	}
 	if len(m.Entries) == 0 || string(m.Entries[0].Path) != "/" {
 		return nil, errors.New("the manifest does not begin with the root: build again")

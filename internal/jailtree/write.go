@@ -53,15 +53,7 @@ func (s *Store) write(ctx context.Context, plan *Plan, progress func(done, all i
 	if err := w.all(); err != nil {
 		return t, err
 	}
-	if err := w.stamp(); err != nil {
-		return t, err
-	}
-	// What the manifest says is there is on the disk before the manifest is.
-	step("sync tree")
-	if err := unix.Syncfs(int(root.Fd())); err != nil {
-		return t, &fs.PathError{Op: "sync", Path: root.Name(), Err: err}
-	}
-	return t, nil
+	return t, w.stamp()
 }
 
 // writer fills one tree. Nobody but root can reach it, or see it, meanwhile.
