@@ -51,8 +51,10 @@
 // jailkit makes no hard links to the machine's files (-k). Both write nothing to a
 // terminal. The first round is not counted: it fills the page cache. What anything has
 // left to be written is written (sync) before the next is timed. The gates (-min-build,
-// -min-rebuild) judge against jk_init and jk_cp; a rebuild of the programs alone is not
-// judged: it is hardly more than the start of a process, for both.
+// -min-rebuild) judge against jk_init and jk_cp. Two are not judged: a rebuild of the
+// programs alone, which is hardly more than the start of a process, for both, and a build
+// of files without any program, which is copying alone, with what was said above in one
+// time and not in the other.
 //
 // jailctl verify is also compared with sha256sum, one process over the same files, and
 // with hashing as many bytes that are in memory, with Go's SHA-256 on all processors:

@@ -6,6 +6,7 @@ package fresh
 
 import (
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -54,9 +55,17 @@ func Same(file string) bool {
 		}
 		return nil
 	})
-	return err == nil && version == paths.Version && len(marks) > 0 && Every(marks, func(b []byte) bool {
-		path, m, err := parse(b)
-		return err == nil && m.Same(path)
+	const some = 256 // neighbours, for one processor
+	parts := slices.Collect(slices.Chunk(marks, some))
+	return err == nil && version == paths.Version && len(marks) > 0 && Every(parts, func(part [][]byte) bool {
+		e := eye{fd: fdCwd}
+		defer e.close()
+		for _, b := range part {
+			if path, m, err := parse(b); err != nil || !e.same(path, m) {
+				return false
+			}
+		}
+		return true
 	})
 }
 
@@ -89,7 +98,43 @@ func parse(b []byte) (path string, m Mark, err error) {
 
 // Same tells whether what is at a path is as m says.
 func (m Mark) Same(path string) bool {
-	now, err := Look(path, m.Counts)
+	e := eye{fd: fdCwd}
+	defer e.close()
+	return e.same(path, m)
+}
+
+// Look is what of a path counts, as it is now.
+func Look(path string, counts uint32) (Mark, error) { return look(fdCwd, path, counts) }
+
+// eye looks at one path after the other. It keeps the directory of the last one open: a
+// path is a long way, and most are next to the one before.
+type eye struct {
+	dir string
+	fd  int
+}
+
+func (e *eye) close() {
+	if e.fd != fdCwd {
+		syscall.Close(e.fd)
+	}
+}
+
+func (e *eye) same(path string, m Mark) bool {
+	end := strings.LastIndexByte(path, '/') + 1
+	if dir := path[:end]; dir != e.dir {
+		e.close()
+		var err error
+		if e.dir, e.fd, err = dir, fdCwd, nil; end > 1 {
+			const oPath = 0x200000
+			if e.fd, err = syscall.Open(dir, oPath|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0); err != nil {
+				e.fd = fdCwd
+			}
+		}
+	}
+	if e.fd != fdCwd {
+		path = path[end:]
+	}
+	now, err := look(e.fd, path, m.Counts)
 	if m.Counts == 0 {
 		return err != nil && err != syscall.EINVAL
 	}
@@ -111,21 +156,24 @@ type statx struct {
 	_                [256 - 0x6c]byte
 }
 
-// Look is what of a path counts, as it is now. Where the time does not count, a file
-// system that a user has mounted there is not asked: it might never answer (fuse(4)).
-// A path with a NUL is EINVAL.
-func Look(path string, counts uint32) (m Mark, err error) {
+// fdCwd is AT_FDCWD.
+const fdCwd = -100
+
+// look is Look from a directory. Where the time does not count, a file system that a user
+// has mounted there is not asked: it might never answer (fuse(4)). A path with a NUL is
+// EINVAL.
+func look(dir int, path string, counts uint32) (m Mark, err error) {
 	name, err := syscall.BytePtrFromString(path)
 	if err != nil {
 		return m, err
 	}
 	const noFollow, noSync = 0x100, 0x4000 // AT_SYMLINK_NOFOLLOW, AT_STATX_DONT_SYNC
-	here, flags := -100, uintptr(noFollow) // AT_FDCWD
+	flags := uintptr(noFollow)
 	if counts&Time == 0 {
 		flags |= noSync
 	}
 	var st statx
-	_, _, errno := syscall.Syscall6(sysStatx, uintptr(here), uintptr(unsafe.Pointer(name)), flags, uintptr(counts), uintptr(unsafe.Pointer(&st)), 0)
+	_, _, errno := syscall.Syscall6(sysStatx, uintptr(dir), uintptr(unsafe.Pointer(name)), flags, uintptr(counts), uintptr(unsafe.Pointer(&st)), 0)
 	if errno != 0 {
 		return m, errno
 	}
@@ -149,7 +197,7 @@ func Look(path string, counts uint32) (m Mark, err error) {
 func Every[T any](all []T, ok func(T) bool) bool {
 	var no atomic.Bool
 	var askers sync.WaitGroup
-	size := len(all)/runtime.GOMAXPROCS(0) + 1
+	size := (len(all) + runtime.GOMAXPROCS(0) - 1) / runtime.GOMAXPROCS(0)
 	for len(all) > 0 {
 		part := all[:min(size, len(all))]
 		all = all[len(part):]

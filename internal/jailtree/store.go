@@ -1,6 +1,7 @@
 package jailtree
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -498,6 +499,10 @@ func (s *Store) remember(machine *host.Host) error {
 			break
 		}
 	}
+	// Those in one directory after one another.
+	slices.SortFunc(all.Marks, func(a, b *jailpb.Mark) int {
+		return cmp.Or(cmp.Compare(path.Dir(string(a.Path)), path.Dir(string(b.Path))), bytes.Compare(a.Path, b.Path))
+	})
 	b, err := proto.Marshal(all)
 	if err != nil {
 		return err
