@@ -55,8 +55,16 @@ func TestNothingToDo(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	for _, args := range [][]string{
-		{"build"}, {"build", "--quiet"}, {"build", "-n", "idle"}, {"build", "--json", "idle"}, {"build", "--replace", "idle"}, {"build", "idle", "idle"},
-		{"build", "--all"}, {"build", "other"}, {"verify", "idle"}, {"idle"},
+		{"build"},
+		{"build", "--quiet"},
+		{"build", "-n", "idle"},
+		{"build", "--json", "idle"},
+		{"build", "--replace", "idle"},
+		{"build", "idle", "idle"},
+		{"build", "--all"},
+		{"build", "other"},
+		{"verify", "idle"},
+		{"idle"},
 	} {
 		answered(false, args...)
 	}
