@@ -36,8 +36,10 @@ TOOL    = $(GO) tool -modfile=tools/go.mod
 # Where systemd and apt look.
 UNITDIR    ?= $(PREFIX)/lib/systemd/system
 APTCONFDIR ?= $(SYSCONFDIR)/apt/apt.conf.d
+# What changes with the packages: of dpkg, apk or rpm, whichever is here.
+PACKAGEDB  ?= $(firstword $(wildcard /var/lib/dpkg/status /lib/apk/db/installed /usr/lib/sysimage/rpm/rpmdb.sqlite /var/lib/rpm/rpmdb.sqlite))
 UNITS       = jailctl-build.service jailctl-build.path jailctl-build.timer
-FILL        = sed -e 's|@BINDIR@|$(BINDIR)|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g'
+FILL        = sed -e 's|@BINDIR@|$(BINDIR)|g' -e 's|@SYSCONFDIR@|$(SYSCONFDIR)|g' -e 's|@PACKAGEDB@|$(PACKAGEDB)|g'
 
 .PHONY: help build test lint proto demo install install-hooks uninstall bench clean
 
@@ -88,6 +90,7 @@ endif
 	install -m 0644 docs/jailhelper.8 $(DESTDIR)$(MANDIR)/man8/
 
 install-hooks: ## jails are built again by themselves after changes of packages: for apt, and units for systemd
+	@test -n "$(PACKAGEDB)" || { echo 'install-hooks: there is no package database; name it by PACKAGEDB=FILE' >&2; exit 1; }
 	install -d -m 0755 $(DESTDIR)$(APTCONFDIR) $(DESTDIR)$(UNITDIR)
 	@umask 022; set -e; $(FILL) packaging/apt.conf.in >$(DESTDIR)$(APTCONFDIR)/90jailctl; \
 	  for u in $(UNITS); do $(FILL) packaging/$$u.in >$(DESTDIR)$(UNITDIR)/$$u; done

@@ -3,13 +3,16 @@
 package packaging
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	. "jailctl/internal/roottest"
 )
@@ -72,13 +75,12 @@ func install(t *testing.T, hook, deb string) Result {
 	return r
 }
 
-// After an upgrade by apt the jail that holds the library is up to date without
-// anyone acting, and one that does not is not touched.
-func TestAptHook(t *testing.T) {
-	hook, _ := hooks(t)
+// built makes two jails: says, of a program that says which version the library has, and
+// other, without it.
+func built(t *testing.T) (says func() string) {
+	t.Helper()
 	t.Cleanup(func() { exec.Command("dpkg", "--purge", "libjailctltest1").Run() })
 	install(t, "", pack(t, "1.0"))
-
 	program := filepath.Join(Public, "says")
 	source := filepath.Join(t.TempDir(), "says.c")
 	if err := os.WriteFile(source, []byte("#include <stdio.h>\nconst char *version(void);\nint main(void) { puts(version()); }\n"), 0o644); err != nil {
@@ -97,11 +99,27 @@ func TestAptHook(t *testing.T) {
 		if r := Root(t, Jailctl, "build", name); r.Status != 0 {
 			t.Fatalf("%+v", r)
 		}
+		t.Cleanup(func() { Root(t, Jailctl, "remove", "--yes", name) })
 	}
+	return func() string {
+		t.Helper()
+		r := Jailrun(t, Alice, "says", program)
+		if r.Status != 0 {
+			t.Errorf("%+v", r)
+		}
+		return strings.TrimSpace(r.Out)
+	}
+}
+
+// After an upgrade by apt the jail that holds the library is up to date without
+// anyone acting, and one that does not is not touched.
+func TestAptHook(t *testing.T) {
+	hook, _ := hooks(t)
+	version := built(t)
 	says := func(want string) {
 		t.Helper()
-		if r := Jailrun(t, Alice, "says", program); r.Out != want+"\n" {
-			t.Errorf("%+v, and should say %s", r, want)
+		if got := version(); got != want {
+			t.Errorf("it says %s, and should say %s", got, want)
 		}
 	}
 	inode := func() string { return Do(t, exec.Command("stat", "-c", "%i %Z", Prefix+"/srv/other")).Out }
@@ -156,4 +174,89 @@ func TestUnits(t *testing.T) {
 			t.Errorf("%s is not filled in: %s %v", f, text, err)
 		}
 	}
+}
+
+// A manager of systemd has the units as they are shipped: after each change by dpkg alone
+// the jail is up to date without anyone acting, and so it is a minute after a start.
+func TestSystemd(t *testing.T) {
+	_, units := hooks(t)
+	version := built(t)
+	upgrade := func(to string) {
+		t.Helper()
+		if r := Do(t, exec.Command("dpkg", "-i", pack(t, to))); r.Status != 0 {
+			t.Fatalf("%+v", r)
+		}
+	}
+	becomes := func(want string) {
+		t.Helper()
+		got := ""
+		for begin := time.Now(); time.Since(begin) < 90*time.Second; time.Sleep(100 * time.Millisecond) {
+			if got = version(); got == want {
+				return
+			}
+		}
+		t.Fatalf("it says %s, and should say %s", got, want)
+	}
+
+	// A manager of a user needs no machine that was started by systemd, only to believe so.
+	home := t.TempDir()
+	wants := filepath.Join(home, "config/systemd/user/default.target.wants")
+	if err := errors.Join(os.Mkdir(home+"/run", 0o700), os.MkdirAll(wants, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(units + "/jailctl-build.*")
+	if err != nil || len(files) != 3 {
+		t.Fatalf("%v %v", files, err)
+	}
+	for _, f := range files {
+		at := filepath.Join(filepath.Dir(wants), filepath.Base(f))
+		if err := os.Symlink(f, at); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasSuffix(f, ".service") {
+			if err := os.Symlink(at, filepath.Join(wants, filepath.Base(f))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home, "XDG_RUNTIME_DIR=" + home + "/run", "XDG_CONFIG_HOME=" + home + "/config"}
+	manager := exec.Command("unshare", "--mount", "sh", "-ec", "mount -t tmpfs tmpfs /run; mkdir -p /run/systemd/system; exec /usr/lib/systemd/systemd --user")
+	manager.Env = env
+	if err := manager.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ask := func(args ...string) Result {
+		cmd := exec.Command("systemctl", append([]string{"--user"}, args...)...)
+		cmd.Env = env
+		return Do(t, cmd)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(ask("status", "--full", "jailctl-build.*").Out)
+		}
+		manager.Process.Signal(syscall.SIGTERM)
+		manager.Wait()
+	})
+	for begin := time.Now(); ask("is-active", "jailctl-build.path", "jailctl-build.timer").Status != 0; time.Sleep(50 * time.Millisecond) {
+		if time.Since(begin) > time.Minute {
+			t.Fatal("the units do not start")
+		}
+	}
+
+	for i := range 8 {
+		upgrade(fmt.Sprintf("1.1.%d", i)) // more often than systemd starts what has a limit
+	}
+	becomes("1.1.7")
+	upgrade("1.2")
+	becomes("1.2")
+	if r := Root(t, Jailctl, "outdated"); r.Status != 0 {
+		t.Errorf("%+v", r)
+	}
+
+	ask("stop", "jailctl-build.path")
+	upgrade("1.3")
+	if got := version(); got != "1.2" {
+		t.Fatalf("it says %s before a minute has gone", got)
+	}
+	becomes("1.3")
 }
