@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"jailctl/internal/contents"
+	"jailctl/internal/fresh"
 	hostfiles "jailctl/internal/host"
 	"jailctl/internal/jailtree"
 	"jailctl/internal/packages"
@@ -365,6 +366,10 @@ func (b *builder) preview(ctx context.Context) error {
 }
 
 func (b *builder) build(ctx context.Context, replace bool) error {
+	if !b.json && fresh.Jail(b.name) {
+		b.inform("%s: nothing to do", b.name)
+		return nil
+	}
 	if b.onlyBuiltBefore {
 		s, err := b.store(ctx, "build", b.name, false)
 		if errors.Is(err, jailtree.ErrNoTree) {
