@@ -123,11 +123,11 @@ func (e *eye) same(path string, m Mark) bool {
 	end := strings.LastIndexByte(path, '/') + 1
 	if dir := path[:end]; dir != e.dir {
 		e.close()
-		var err error
-		if e.dir, e.fd, err = dir, fdCwd, nil; end > 1 {
+		e.dir, e.fd = dir, fdCwd
+		if end > 1 {
 			const oPath = 0x200000
-			if e.fd, err = syscall.Open(dir, oPath|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0); err != nil {
-				e.fd = fdCwd
+			if fd, err := syscall.Open(dir, oPath|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0); err == nil {
+				e.fd = fd
 			}
 		}
 	}

@@ -804,7 +804,7 @@ func TestRemovedMeanwhile(t *testing.T) {
 		}
 		got <- second
 	}()
-	if holder := <-waits; !strings.HasPrefix(holder, fmt.Sprintf("process %d, %q", os.Getpid(), "exe "+strings.Join(os.Args[1:], " "))) {
+	if holder := <-waits; !strings.HasPrefix(holder, fmt.Sprintf("process %d, %q", os.Getpid(), strings.Join(append([]string{"exe"}, os.Args[1:]...), " "))) {
 		t.Errorf("it waits for %s", holder)
 	}
 	do(t, s.Remove())

@@ -125,6 +125,19 @@ func TestFreshAfterRollback(t *testing.T) {
 	}
 }
 
+// With the jail goes what is known of it.
+func TestFreshIsRemoved(t *testing.T) {
+	b := newBench(t)
+	b.spec.Paths = []contents.Path{path1("/usr/share/data")}
+	b.build(t)
+	s := b.open(t)
+	do(t, s.Remove())
+	s.Close()
+	if left, err := os.ReadDir(b.state + "/fresh"); err != nil || len(left) > 0 {
+		t.Error(left, err)
+	}
+}
+
 // State that is still lent to an old tree, since somebody is there, is to be taken off by
 // a build, once nobody is.
 func TestFreshWhileLent(t *testing.T) {

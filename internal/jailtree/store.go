@@ -916,11 +916,15 @@ func (s *Store) full(t tree, e *jailpb.Entry) (bool, error) {
 	return false, nil
 }
 
+// empty tells whether there is nothing in a directory now: from its beginning, since a file
+// system may show what there was when it was opened, or rewound.
 func empty(dir *os.File) (bool, error) {
+	if _, err := dir.Seek(0, io.SeekStart); err != nil {
+		return false, err
+	}
 	names, err := dir.Readdirnames(1)
 	if err != nil && err != io.EOF {
 		return false, err
 	}
-	_, err = dir.Seek(0, io.SeekStart)
-	return len(names) == 0, err
+	return len(names) == 0, nil
 }

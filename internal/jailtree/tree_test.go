@@ -1,6 +1,7 @@
 package jailtree
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -43,7 +44,7 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run()) // to be killed, in a directory of its parent's
 	}
 	var err error
-	if dir, err = os.MkdirTemp("/opt", "jailctl-tree-"); err != nil {
+	if dir, err = os.MkdirTemp(cmp.Or(os.Getenv("JAILTREE_ON"), "/opt"), "jailctl-tree-"); err != nil {
 		panic(err)
 	}
 	if err := os.Chmod(dir, 0o755); err != nil {
