@@ -317,6 +317,19 @@ func TestWithoutMounts(t *testing.T) {
 	c.must("build")
 }
 
+// A tree that does not get to the disk does not get into its place.
+func TestSyncFails(t *testing.T) {
+	c := newChance(t)
+	c.must("build")
+	before := inodes(t, c.root)
+	out, err := c.command("build", 0, dirs, "strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=syncfs:error=EIO").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "sync ") || inodes(t, c.root) != before {
+		t.Errorf("%v: %s", err, out)
+	}
+	c.look(false)
+	c.must("build")
+}
+
 // What is lent and cannot be unmounted does not pass for state that has moved.
 func TestUnmountFails(t *testing.T) {
 	c := newChance(t)

@@ -11,6 +11,7 @@ import (
 
 	"jailctl/internal/contents"
 	"jailctl/internal/fresh"
+	"jailctl/policy"
 )
 
 // fresh is what jailctl asks before it becomes jailctl-admin.
@@ -92,6 +93,7 @@ func TestFresh(t *testing.T) {
 			b.spec.Paths = []contents.Path{path1("/usr/share/data"), path1("/bin/alias")}
 			b.spec.OptionalPaths = []contents.Path{path1("/opt/optional")}
 			b.spec.Directories = []contents.Directory{{Path: "/data", Owner: "1", Group: "1", Mode: 0o755, State: true}}
+			do(t, os.Chown(b.host+"/usr/share", 8, 8))
 			b.build(t)
 			b.put(t, file, "another\n", 0o644)
 			if b.fresh() {
@@ -122,6 +124,28 @@ func TestFreshAfterRollback(t *testing.T) {
 	s.Close()
 	if r := b.build(t); !r.Changed || read(t, b.root+"/usr/share/data/a") != "another\n" || !b.fresh() {
 		t.Errorf("%+v", r)
+	}
+}
+
+// No jail has a list, not even half of one, under the name of another.
+func TestFreshNames(t *testing.T) {
+	b := newBench(t)
+	b.spec.Paths = []contents.Path{path1("/usr/share/data")}
+	defer func(was func(string)) { step = was }(step)
+	seen := 0
+	step = func(what string) {
+		files, _ := os.ReadDir(b.state + "/fresh")
+		for _, f := range files {
+			if seen++; f.Name() != "web" && policy.ValidName(f.Name()) {
+				t.Errorf("%s: %s", what, f.Name())
+			}
+		}
+	}
+	b.build(t)
+	b.edited(t)
+	b.build(t)
+	if seen < 4 {
+		t.Error(seen)
 	}
 }
 
