@@ -502,6 +502,9 @@ func TestMuteState(t *testing.T) {
 	write(t, b.root+"/data/mine", "mine")
 	mute(t, b.root+"/data", unix.S_IFDIR)
 	within(t, func() {
+		if b.fresh() {
+			t.Error("fresh")
+		}
 		if f := b.verify(t); len(f) != 1 || f[0].Kind != "mount" {
 			t.Errorf("%+v", f)
 		}
