@@ -10,22 +10,30 @@ import (
 	"jailctl/policy/source"
 )
 
+// user and group ask the name service, and note the files that it asks first; of what
+// else it may ask no stamp can be taken.
+func (p *planner) user(name string) (source.User, error) {
+	p.Files.Lstat("/etc/passwd")
+	return p.Names.User(name)
+}
+
+func (p *planner) group(name string) (gid uint32, known string, err error) {
+	p.Files.Lstat("/etc/group")
+	return p.Names.Group(name)
+}
+
 // accounts writes etc/passwd and etc/group of the jail: the users and groups that
 // the contents file names, and no password, not even a hashed one.
 func (p *planner) accounts() {
 	if len(p.spec.Users)+len(p.spec.Groups) == 0 {
 		return
 	}
-	// The name service may ask others than these two; of those no stamp can be taken.
-	for _, f := range []string{"/etc/passwd", "/etc/group"} {
-		p.Files.Lstat(f)
-	}
 	users, groups := map[uint32]source.User{}, map[uint32]string{}
 	askers := map[uint32]contents.At{}
 	var at contents.At
 	for _, n := range p.spec.Groups {
 		at = n.At
-		gid, name, err := p.Names.Group(n.Name)
+		gid, name, err := p.group(n.Name)
 		if err == nil && name == "" {
 			err = errors.New("a number without a name")
 		}
@@ -37,7 +45,7 @@ func (p *planner) accounts() {
 	}
 	for _, n := range p.spec.Users {
 		at = n.At
-		u, err := p.Names.User(n.Name)
+		u, err := p.user(n.Name)
 		if err == nil && u.Name == "" {
 			err = errors.New("a number without a name")
 		}
@@ -46,7 +54,7 @@ func (p *planner) accounts() {
 			continue
 		}
 		users[u.UID], askers[u.UID] = u, n.At
-		if _, name, err := p.Names.Group(fmt.Sprint(u.GID)); err == nil && name != "" {
+		if _, name, err := p.group(fmt.Sprint(u.GID)); err == nil && name != "" {
 			groups[u.GID] = name
 		}
 	}

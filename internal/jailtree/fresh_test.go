@@ -48,6 +48,7 @@ func TestFresh(t *testing.T) {
 		{"link", func(_ *testing.T, b *bench) error { return shell(`ln -sfn other "$0"`, b.host+"/usr/bin/alias") }, false},
 		{"mode of a directory", func(_ *testing.T, b *bench) error { return os.Chmod(b.host+"/usr/share", 0o700) }, false},
 		{"owner of a directory", func(_ *testing.T, b *bench) error { return os.Chown(b.host+"/usr/share", 7, 7) }, false},
+		{"accounts, for a state directory", func(t *testing.T, b *bench) error { b.put(t, "/etc/passwd", "", 0o644); return nil }, false},
 		{"contents file", func(t *testing.T, b *bench) error { b.edited(t); return nil }, false},
 
 		{"text in the tree", func(_ *testing.T, b *bench) error { return os.WriteFile(b.root+inTree, []byte("B\n"), 0o644) }, false},

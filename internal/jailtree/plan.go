@@ -888,7 +888,7 @@ func (p *planner) directory(d contents.Directory) {
 	}
 	e := &jailpb.Entry{Kind: jailpb.Entry_DIRECTORY, Mode: d.Mode, State: d.State}
 	if d.Owner != "" {
-		u, err := p.Names.User(d.Owner)
+		u, err := p.user(d.Owner)
 		if err != nil {
 			p.problem(d.At, "create the account, or write a number", "there is no user %q: %v", d.Owner, err)
 			return
@@ -899,7 +899,7 @@ func (p *planner) directory(d contents.Directory) {
 		}
 	}
 	if d.Group != "" {
-		gid, _, err := p.Names.Group(d.Group)
+		gid, _, err := p.group(d.Group)
 		if err != nil {
 			p.problem(d.At, "create the group, or write a number", "there is no group %q: %v", d.Group, err)
 			return
