@@ -297,20 +297,22 @@ type builder struct {
 	onlyBuiltBefore bool
 }
 
-// building is what a build is made from, on this machine.
+// building is what a build is made from, on this machine. What has been asked of it
+// counts as it was then: so it begins before the policy is read, which names the root,
+// and asks for each jail anew who users are. The planner is an input as well.
 func (b *builder) building() jailtree.Building {
 	files := hostfiles.New(b.files)
+	files.Lstat(paths.Policy(b.name))
+	files.Lstat(paths.Libexec + "/jailctl-admin")
 	return jailtree.Building{
-		Host:     jailtree.Host{Files: files, Packages: packages.Open(files), Names: b.names},
+		Host:     jailtree.Host{Files: files, Packages: packages.Open(files), Names: source.System()},
 		Load:     b.contents,
 		Progress: func(int64, int64) {},
 	}
 }
 
-// contents reads the contents file and its presets. They are inputs of the build, and so is
-// the policy, which names the root.
+// contents reads the contents file and its presets, which are inputs of the build.
 func (b *builder) contents(files *hostfiles.Host) (*contents.Spec, error) {
-	files.Lstat(paths.Policy(b.name))
 	file := paths.Contents(b.name)
 	spec, problems, err := contents.Load(file, func(name string) ([]byte, error) {
 		files.Lstat(name)
@@ -388,6 +390,8 @@ func (b *builder) build(ctx context.Context, replace bool) error {
 			return nil
 		}
 	}
+	building := b.building()
+	building.Replace = replace
 	s, err := b.store(ctx, "build", b.name, true)
 	if err != nil {
 		return err
@@ -397,8 +401,6 @@ func (b *builder) build(ctx context.Context, replace bool) error {
 	if err := syscall.Setegid(0); err != nil {
 		return err
 	}
-	building := b.building()
-	building.Replace = replace
 	begin := time.Now()
 	bar := &bar{}
 	if !b.quiet && !b.json {

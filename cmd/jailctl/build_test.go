@@ -1,9 +1,12 @@
 package main_test
 
 import (
+	"bufio"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	. "jailctl/internal/roottest"
@@ -27,27 +30,29 @@ func TestNothingToDo(t *testing.T) {
 		os.Remove(file)
 		os.RemoveAll(Prefix + "/idle")
 	})
-	admin := Prefix + "/libexec/jailctl/jailctl-admin"
-	if _, err := os.Stat(admin); err != nil {
-		t.Fatal(err)
-	}
-	with := func() { os.Rename(admin+".away", admin) }
-	without := func() { os.Rename(admin, admin+".away") }
-	t.Cleanup(with)
 	built := func() {
 		t.Helper()
-		with()
 		sh(t, Jailctl, "build", "--quiet", "idle")
-		without()
+	}
+	// alone tells whether jailctl answered without jailctl-admin.
+	alone := func(cmd string) (Result, bool) {
+		t.Helper()
+		log := filepath.Join(t.TempDir(), "log")
+		r := Root(t, "sh", "-c", "strace -f -qq -e trace=execve -o "+log+" "+cmd)
+		calls, err := os.ReadFile(log)
+		if err != nil || !strings.Contains(string(calls), Jailctl) {
+			t.Fatalf("%v: %s", err, calls)
+		}
+		return r, !strings.Contains(string(calls), "jailctl-admin")
 	}
 	answered := func(want bool, args ...string) {
 		t.Helper()
-		r := Root(t, Jailctl, args...)
-		if got := r.Status == 0 && r.Err == ""; got != want || !want && !strings.Contains(r.Err, "cannot start "+admin) {
-			t.Errorf("%q: %+v", args, r)
+		if r, got := alone(Jailctl + " " + strings.Join(args, " ")); got != want || got && (r.Status != 0 || r.Err != "") {
+			t.Errorf("%q: %v, %+v", args, got, r)
 		}
 	}
 	built()
+	answered(true, "build", "idle")
 	if r := Root(t, Jailctl, "build", "idle"); r.Out != "idle: nothing to do\n" || r.Err != "" || r.Status != 0 {
 		t.Errorf("%+v", r)
 	}
@@ -68,10 +73,10 @@ func TestNothingToDo(t *testing.T) {
 	} {
 		answered(false, args...)
 	}
-	if r := Run(t, Alice, Jailctl, "build", "idle"); !strings.Contains(r.Err, "cannot start") {
+	if r := Run(t, Alice, Jailctl, "build", "idle"); !strings.Contains(r.Err, "only root") {
 		t.Errorf("an ordinary user: %+v", r)
 	}
-	if r := Do(t, exec.Command("sh", "-c", "exec "+Jailctl+" build idle >/dev/full")); !strings.Contains(r.Err, "cannot start") {
+	if r, got := alone(Jailctl + " build idle >/dev/full"); got {
 		t.Errorf("nobody heard it: %+v", r)
 	}
 
@@ -88,4 +93,74 @@ func TestNothingToDo(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	answered(true, "build", "idle")
+	// Another jailctl may plan otherwise.
+	admin := Prefix + "/libexec/jailctl/jailctl-admin"
+	sh(t, "touch", admin)
+	answered(false, "build", "idle")
+	built()
+	answered(true, "build", "idle")
+
+	// While a build waits for its turn, the policy changes.
+	write(file, `files { path: "/a" text: "c" }`)
+	whileWaiting(t, "idle", func() { Write(t, "idle", strings.Replace(root, "/idle/jail", "/idle/third", 1)+policy) }, "idle")
+	answered(false, "build", "idle")
+	if r := Root(t, "cat", Prefix+"/idle/third/a"); r.Out != "c" {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Who users are is asked for each jail: one may wait while they change.
+func TestAccountsOfEachJail(t *testing.T) {
+	const name = "jailctlmoves"
+	sh(t, "useradd", "-M", "-N", "-g", "nogroup", "-u", "61001", name)
+	t.Cleanup(func() { exec.Command("userdel", name).Run() })
+	for _, jail := range []string{"first", "second"} {
+		Apply(t, jail, `root: "`+Prefix+`/moves/`+jail+`" rules { users: "*" run_as { user: "daemon" } }`)
+		file := Etc + "/contents/" + jail + ".txtpb"
+		if err := os.WriteFile(file, []byte(`users: "`+name+`"`), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		sh(t, Jailctl, "build", "--quiet", jail)
+		if err := os.WriteFile(file, []byte(`users: "`+name+`" devices: "null"`), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { Root(t, Jailctl, "remove", "--yes", jail); os.Remove(file) })
+	}
+	whileWaiting(t, "second", func() { sh(t, "usermod", "-u", "61002", name) }, "first", "second")
+	if r := Root(t, "cat", Prefix+"/moves/second/etc/passwd"); !strings.Contains(r.Out, ":61002:") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// whileWaiting does something while a build of jails waits for one that has to be built.
+func whileWaiting(t *testing.T, jail string, do func(), jails ...string) {
+	t.Helper()
+	lock, err := os.Open(State + "/manifests/" + jail + "/lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	waiting := exec.Command(Jailctl, append([]string{"build"}, jails...)...)
+	said, err := waiting.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := waiting.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(said)
+	for lines.Scan() && !strings.Contains(lines.Text(), jail+" waits for") {
+		t.Log(lines.Text())
+	}
+	do()
+	syscall.Flock(int(lock.Fd()), syscall.LOCK_UN)
+	for lines.Scan() {
+		t.Log(lines.Text())
+	}
+	if err := waiting.Wait(); err != nil {
+		t.Error(err)
+	}
 }

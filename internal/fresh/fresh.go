@@ -167,8 +167,8 @@ func look(dir int, path string, counts uint32) (m Mark, err error) {
 	if err != nil {
 		return m, err
 	}
-	const noFollow, noSync = 0x100, 0x4000 // AT_SYMLINK_NOFOLLOW, AT_STATX_DONT_SYNC
-	flags := uintptr(noFollow)
+	const noFollow, noAutomount, noSync = 0x100, 0x800, 0x4000 // AT_SYMLINK_NOFOLLOW, AT_NO_AUTOMOUNT, AT_STATX_DONT_SYNC
+	flags := uintptr(noFollow | noAutomount)
 	if counts&Time == 0 {
 		flags |= noSync
 	}
@@ -218,7 +218,7 @@ func Every[T any](all []T, ok func(T) bool) bool {
 
 // read is the content of a file.
 func read(name string) ([]byte, error) {
-	fd, err := syscall.Open(name, syscall.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0)
+	fd, err := syscall.Open(name, syscall.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}

@@ -64,7 +64,7 @@ type Report struct {
 	// Changed is false where the tree in use is what is asked for: nothing was written.
 	Changed bool     `json:"changed"`
 	Changes []Change `json:"changes"`
-	// Notes are what an administrator may want to know of the tree.
+	// Notes are what an administrator may want to know of a tree that was planned.
 	Notes []string `json:"notes"`
 	Files int      `json:"files"`
 	Bytes int64    `json:"bytes"`
@@ -75,8 +75,8 @@ type Report struct {
 // Building is one build.
 type Building struct {
 	Host
-	// Load reads the contents file, and asks Files of all that the jail depends on but for
-	// what the contents file asks for: of itself and of the policy, which names the root.
+	// Load reads the contents file. It asks Files of that, and of all else that a jail
+	// depends on beside what the contents file asks for.
 	Load func(*host.Host) (*contents.Spec, error)
 	// Replace lets the build take the place of a directory that jailctl did not make.
 	Replace bool
@@ -205,8 +205,8 @@ func (s *Store) build(ctx context.Context, b Building) (*Report, error) {
 
 // end removes what the next build would not need, and notes how it finds all else.
 func (s *Store) end(r *Report, plan *Plan, before tree) (err error) {
-	if r.Kept, err = s.prune(plan.Keep, before); err != nil {
-		return err
+	if r.Kept, err = s.prune(plan.Keep, before); err != nil || len(r.Kept) > 0 {
+		return err // what is kept may be gone by the next build
 	}
 	return s.remember(plan.host)
 }
@@ -221,7 +221,8 @@ func (s *Store) proven(ctx context.Context, t tree) error {
 	defer root.Close()
 	step("sync tree")
 	synced := make(chan error, 1)
-	go func() { synced <- unix.Syncfs(int(root.Fd())) }()
+	// By a descriptor from before the tree was written: it is told of all errors since.
+	go func() { synced <- unix.Syncfs(int(s.trees.Fd())) }()
 	found, err := verify(ctx, root, t.manifest, true)
 	if err == nil && len(found) > 0 {
 		err = fmt.Errorf("the new tree is not what was written: %s: %s", found[0].Path, found[0].What)

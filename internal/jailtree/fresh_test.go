@@ -215,3 +215,75 @@ func TestFreshKilled(t *testing.T) {
 		t.Error(said)
 	}
 }
+
+// What an old tree holds, which keeps it from being removed, is told of by each build, and
+// removed by the next one once it is gone.
+func TestFreshWhileKept(t *testing.T) {
+	b := newBench(t)
+	b.spec.Keep = 0
+	b.spec.Paths = []contents.Path{path1("/usr/share/data")}
+	b.spec.Directories = []contents.Directory{state("/data")}
+	b.build(t)
+	write(t, b.root+"/data/mine", "mine")
+	b.spec.Directories = nil
+	b.edited(t)
+	var kept string
+	for range 2 {
+		r := b.build(t)
+		if len(r.Kept) != 1 || b.fresh() {
+			t.Fatalf("%+v, %v", r, b.fresh())
+		}
+		kept = r.Kept[0]
+	}
+	do(t, os.Remove(kept+"/mine"))
+	if r := b.build(t); r.Changed || len(r.Kept) > 0 || !b.fresh() {
+		t.Errorf("%+v, %v", r, b.fresh())
+	}
+	if left, err := os.ReadDir(b.beside()); err != nil || len(left) > 0 {
+		t.Error(left, err)
+	}
+}
+
+// Whoever changes a tree between a build that was killed and what the next one finishes of
+// it has that build it anew.
+func TestChangedAfterKill(t *testing.T) {
+	for _, meddle := range []string{`touch "$0/evil"`, `chmod 0775 "$0"`, `chown 7 "$0"`, `rm -r "$0/usr"`, `mv "$0/usr" "$0/user"`, `touch "$0/var/evil"`} {
+		died := false
+		for n := 1; !died; n++ {
+			place := filepath.Dir(newBench(t).host)
+			b := crashBench(place)
+			b.put(t, "/usr/bin/tool", "1\n", 0o755)
+			b.build(t)
+			b.put(t, "/usr/bin/tool", "2\n", 0o755)
+			cmd := exec.Command("/proc/self/exe", "-test.run=^TestKilled$")
+			cmd.Env = append(os.Environ(), fmt.Sprint("JAILTREE_DIE_AT=", n), "JAILTREE_BENCH="+place, "JAILTREE_DO=build")
+			out, _ := cmd.CombinedOutput()
+			if strings.Contains(string(out), "lived") {
+				t.Fatal("it did not die there")
+			}
+			if died = strings.Contains(string(out), "died before: sync names"); !died {
+				continue
+			}
+			do(t, shell(meddle, b.root))
+			b.build(t)
+			if found := b.verify(t); len(found) > 0 || !b.fresh() {
+				t.Errorf("%s: %+v, %v", meddle, found, b.fresh())
+			}
+		}
+	}
+}
+
+// Of the files that an archive's name could mean, those that are not there count as well.
+func TestArchiveNames(t *testing.T) {
+	b := newBench(t)
+	write(t, b.archive(), "")
+	b.spec.Archive = &contents.Path{Path: b.archive() + ":a:b"}
+	building := b.building()
+	_, err := Make(b.spec, building.Host)
+	asked := building.Files.Asked()
+	for _, name := range []string{b.archive() + ":a:b", b.archive() + ":a"} {
+		if s, ok := asked[name]; !ok || s.Mode != 0 {
+			t.Errorf("%s: %+v, %v; %v", name, s, ok, err)
+		}
+	}
+}

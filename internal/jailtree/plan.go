@@ -938,6 +938,9 @@ func (p *planner) device(d contents.Name) {
 // what is copied: root's, without set-id bits, no devices.
 func (p *planner) unpack(a contents.Path) {
 	file, image := archive.Split(a.Path)
+	for at := len(a.Path); at > len(file); at = strings.LastIndexByte(a.Path[:at], ':') {
+		p.Files.Lstat(a.Path[:at]) // the archive would be this, were it there
+	}
 	real, by, err := p.led(file)
 	for _, uid := range by {
 		if err == nil && !p.may(uid, real) {

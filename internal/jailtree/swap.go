@@ -278,10 +278,46 @@ func (s *Store) settle(cur tree) error {
 			return err
 		}
 		e.Inode, e.Changed = info.Ino, info.Changed
+		// Who changed it besides, after a build that was killed, has the next one make it anew.
+		if is, err := asMade(root, e, info, m.Entries); err != nil {
+			return err
+		} else if !is {
+			e.Changed = 0
+		}
 	}
 	settled(m)
 	m.Used = true
 	return s.save(cur.id, m)
+}
+
+// asMade tells whether a directory of a tree has the owner, the mode and the names that
+// its entry and all others say.
+func asMade(root *os.File, e *jailpb.Entry, info host.Info, all []*jailpb.Entry) (bool, error) {
+	if info.UID != e.Uid || info.GID != e.Gid || info.Mode&0o7777 != e.Mode {
+		return false, nil
+	}
+	dir, err := openDir(root, relative(e.Path))
+	if err != nil {
+		return false, err
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return false, err
+	}
+	there := map[string]bool{}
+	for _, name := range names {
+		there[path.Join(string(e.Path), name)] = true
+	}
+	for _, other := range all {
+		if string(other.Path) != "/" && path.Dir(string(other.Path)) == string(e.Path) {
+			if !there[string(other.Path)] {
+				return false, nil
+			}
+			delete(there, string(other.Path))
+		}
+	}
+	return len(there) == 0, nil
 }
 
 // gone tells whether somebody has taken a directory away by hand, or put something

@@ -87,11 +87,8 @@ type answer struct {
 	err    error
 }
 
-var theSystem = &system{seen: map[string]answer{}}
-
-// System is the name service of this host. It remembers every answer as long as
-// the process lives.
-func System() Names { return theSystem }
+// System is the name service of this host. It remembers every answer that it got.
+func System() Names { return &system{seen: map[string]answer{}} }
 
 func (s *system) User(nameOrNumber string) (User, error) {
 	f, err := s.lookup("passwd", nameOrNumber, 7)
