@@ -290,8 +290,8 @@ func (s *Store) settle(cur tree) error {
 	return s.save(cur.id, m)
 }
 
-// asMade tells whether a directory of a tree has the owner, the mode and the names that
-// its entry and all others say.
+// asMade tells whether a directory of a tree has the owner and mode that its entry says,
+// and no names but those of other entries. Whether it has these is asked of each.
 func asMade(root *os.File, e *jailpb.Entry, info host.Info, all []*jailpb.Entry) (bool, error) {
 	if info.UID != e.Uid || info.GID != e.Gid || info.Mode&0o7777 != e.Mode {
 		return false, nil
@@ -310,12 +310,7 @@ func asMade(root *os.File, e *jailpb.Entry, info host.Info, all []*jailpb.Entry)
 		there[path.Join(string(e.Path), name)] = true
 	}
 	for _, other := range all {
-		if string(other.Path) != "/" && path.Dir(string(other.Path)) == string(e.Path) {
-			if !there[string(other.Path)] {
-				return false, nil
-			}
-			delete(there, string(other.Path))
-		}
+		delete(there, string(other.Path))
 	}
 	return len(there) == 0, nil
 }
