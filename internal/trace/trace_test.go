@@ -232,7 +232,7 @@ func TestSameAsUntraced(t *testing.T) {
 		{"sh", "-c", "echo one two | cat | busybox tr a-z A-Z | busybox wc -c"},
 		{"sh", "-c", "i=0; while [ $i -lt 100 ]; do /bin/true | /bin/true; i=$((i+1)); done; echo $i"},
 		{"sh", "-c", "trap 'echo caught' USR1; kill -USR1 $$; (busybox usleep 200000; kill -CONT $$) | kill -STOP $$; echo on"},
-		{"sh", "-c", "sleep 0.2 </bin/sh & kill -STOP $!; busybox usleep 50000; kill -CONT $!; wait $!; echo $?"},
+		{"sh", "-c", "sh -c 'echo $$; exec sleep 0.5' | { read p; kill -STOP $p && busybox usleep 50000 && kill -CONT $p && cat; echo $?; }"},
 		{"sh", "-c", strings.Repeat("sleep 0.3 | ", 199) + "sleep 0.3; echo over"},
 		{"threads"},
 		{"threads", "8"},
