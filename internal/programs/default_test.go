@@ -24,7 +24,7 @@ var ordinary = []struct {
 sleep 0 & wait $!
 trap 'echo trapped' USR1; kill -USR1 $$
 ulimit -n 64; ulimit -n
-umask 027; echo x >f; ls -l f | cut -c1-10; rm f; pwd`}, out: "3\ntrapped\n64\n-rw-r-----\n/work\n"},
+umask 027; echo x >f; ls -l f | cut -c1-10; rm f; pwd`}, out: "3\ntrapped\n64\n-rw-r-----\n/desk\n"},
 	{name: "bash", argv: []string{"bash", "-c", `
 set -eo pipefail; set +m
 seq 3 | tac | paste -sd,
@@ -33,7 +33,7 @@ here $((6 * 7))
 END
 diff <(echo a) <(echo b) || true
 coproc cat; echo through >&${COPROC[1]}; read -u ${COPROC[0]} x; echo $x; eval "exec ${COPROC[1]}>&-"
-exec 5<>/work/both; echo b >&5; cat both
+exec 5<>/desk/both; echo b >&5; cat both
 { sleep 0.01; echo job; } & wait
 { time -p true; } 2>/dev/null
 for i in {1..50}; do (:); done; printf '%(%Y)T\n' 0`}, out: "3,2,1\nhere 42\n1c1\n< a\n---\n> b\nthrough\nb\njob\n1970\n"},
@@ -62,7 +62,7 @@ socket.send_fds(s, [b"fd"], [0]); print(len(socket.recv_fds(t, 9, 1)[1]))
 try: socket.create_connection(("127.0.0.1", 1), 1)
 except PermissionError as e: print(e.strerror)
 signal.signal(signal.SIGALRM, lambda *a: print("alarm")); signal.setitimer(signal.ITIMER_REAL, .01); signal.pause()
-c = sqlite3.connect("/work/py.db"); c.execute("create table t(a)"); print(c.execute("select count(*) from t").fetchone()[0])
+c = sqlite3.connect("/desk/py.db"); c.execute("create table t(a)"); print(c.execute("select count(*) from t").fetchone()[0])
 print(len(str(uuid.uuid4())), os.getuid(), os.getgroups())`}, out: `{"a": [1, 2.5, null]}
 True
 b'PIPE'
@@ -96,9 +96,9 @@ socket(my $s, AF_INET, SOCK_STREAM, 0) or print "$!\n"; my @pw = getpwuid $<; pr
 		name: "git", argv: []string{"sh", "-ec", `
 git config --global user.email a@example.org; git config --global user.name A; git config --global init.defaultBranch main
 git init -q origin; cd origin; echo one >file; git add file; git commit -qm 'first'; git tag v1; git gc -q; cd ..
-git clone -q origin copy; git clone -q --no-local origin far; git clone -q --bare "file:///work/origin" bare.git
+git clone -q origin copy; git clone -q --no-local origin far; git clone -q --bare "file:///desk/origin" bare.git
 cd copy; echo two >>file; git commit -qam 'second'; git log --format=%s; git diff --stat HEAD~1; git status --short --branch
-git push -q /work/bare.git main:other; git -C /work/bare.git log -1 --format=%s other; git -C ../far fsck; git stash list; git rebase -q HEAD~1 && echo rebased; git worktree add -q ../tree v1 2>&1; cat ../tree/file`},
+git push -q /desk/bare.git main:other; git -C /desk/bare.git log -1 --format=%s other; git -C ../far fsck; git stash list; git rebase -q HEAD~1 && echo rebased; git worktree add -q ../tree v1 2>&1; cat ../tree/file`},
 		out: "second\nfirst\n file | 1 +\n 1 file changed, 1 insertion(+)\n## main...origin/main [ahead 1]\nsecond\nrebased\none\n",
 	},
 	{name: "gcc", argv: []string{"sh", "-ec", `
@@ -153,9 +153,9 @@ func TestOrdinaryPrograms(t *testing.T) {
 func TestSftpServer(t *testing.T) {
 	root := world(t)
 	roottest.Apply(t, "programs", policy(root, ""))
-	sh(t, root, "printf 'b\\na\\n' >work/file")
+	sh(t, root, "printf 'b\\na\\n' >desk/file")
 	same(t, conversation(t, "programs"), 0, "1234567", "")
-	sh(t, root, "test -e work/renamed -a ! -e work/file")
+	sh(t, root, "test -e desk/renamed -a ! -e desk/file")
 }
 
 // What the default keeps from programs, they say in their own words and go on.
@@ -169,7 +169,7 @@ func TestOrdinaryRefusals(t *testing.T) {
 		// Set-id bits, those of directories too: a filter cannot tell them apart.
 		{"touch f; chmod u+s f", 1, "chmod: changing permissions of 'f': Operation not permitted\n"},
 		{"mkdir d; chmod g+s d", 1, "chmod: changing permissions of 'd': Operation not permitted\n"},
-		{"git init -q --shared g", 128, "fatal: Could not make /work/g/.git/hooks/ writable by group\n"},
+		{"git init -q --shared g", 128, "fatal: Could not make /desk/g/.git/hooks/ writable by group\n"},
 		{"unshare -U true", 1, "unshare: unshare failed: Operation not permitted\n"},
 		{"ipcmk -M 4096", 1, "ipcmk: create share memory failed: Operation not permitted\n"},
 		{"dmesg", 1, "dmesg: read kernel buffer failed: Operation not permitted\n"},

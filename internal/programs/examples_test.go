@@ -45,13 +45,13 @@ func TestFetchExample(t *testing.T) {
 	defer server.Close()
 	port := server.URL[strings.LastIndex(server.URL, ":")+1:]
 	applyExample(t, "fetch", root, "[53, 80, 443]", "[53, "+port+", 443]")
-	sh(t, root, "chmod 1777 tmp; echo secret >work/file; chmod 644 work/file; ls work/file >/dev/null")
+	sh(t, root, "chmod 1777 tmp; echo secret >desk/file; chmod 644 desk/file; ls desk/file >/dev/null")
 	same(t, jailrun(t, "fetch", "", "curl", "-sS", "-o", "/tmp/x", server.URL+"/x"), 0, "", "")
 	sh(t, root, `test "$(cat tmp/x)" = "hello /x"`)
 	if r := jailrun(t, "fetch", "", "curl", "-sS", fmt.Sprintf("http://127.0.0.1:%d/", listen(t))); r.Status != 7 {
 		t.Errorf("another port: %+v", r)
 	}
-	same(t, jailrun(t, "fetch", "", "curl", "-sS", "file:///work/file"), 37, "", "curl: (37) Couldn't open file /work/file\n")
+	same(t, jailrun(t, "fetch", "", "curl", "-sS", "file:///desk/file"), 37, "", "curl: (37) Couldn't open file /desk/file\n")
 }
 
 // The confinement that the manual has for a program that computes: even where a
@@ -68,7 +68,7 @@ func TestManualExample(t *testing.T) {
 	roottest.Apply(t, "count", fmt.Sprintf("root: %q\n%s", root, text))
 	same(t, jailrun(t, "count", "a b\n"), 0, "      1       2       4\n", "")
 	same(t, jailrun(t, "count", "", "wc", "/proc/self/status"), 1, "", "wc: /proc/self/status: Permission denied\n")
-	if r := jailrun(t, "count", "", "sh", "-c", "exec 3>/work/file"); r.Status != 128+31 {
+	if r := jailrun(t, "count", "", "sh", "-c", "exec 3>/desk/file"); r.Status != 128+31 {
 		t.Errorf("a write: %+v", r)
 	}
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // programs says what the commands of the manual's table do: what they write, and
-// what a look at /work finds afterwards. Which promises they need stands in the
+// what a look at /desk finds afterwards. Which promises they need stands in the
 // manual alone.
 var programs = map[string]struct{ out, look, seen string }{
 	"grep b file":                     {out: "b\n"},
@@ -35,7 +35,7 @@ var programs = map[string]struct{ out, look, seen string }{
 	"mv file moved":                   {look: "cat moved", seen: "b\na\n"},
 	"touch file":                      {look: "test file -nt dir/f && echo newer", seen: "newer\n"},
 	"flock file true":                 {},
-	"sh -c pwd":                       {out: "/work\n"},
+	"sh -c pwd":                       {out: "/desk\n"},
 	"sh script":                       {out: "a\nb\nstarted\n"},
 	"python3 program.py":              {out: "[1, 2]\n"},
 	"python3 writes.py":               {look: "cat new", seen: "written\n"},
@@ -95,7 +95,7 @@ func TestLeastPromises(t *testing.T) {
 	defer server.Close()
 	roottest.Apply(t, "prepare", policy(root, ""))
 	same(t, jailrun(t, "prepare", "", "sh", "-ec", prepare), 0, "", "")
-	sh(t, root, "cp -a work template")
+	sh(t, root, "cp -a desk template")
 	for _, row := range rows {
 		command, promises := strings.ReplaceAll(row[1], `\-`, "-"), strings.Fields(row[2])
 		want, ok := programs[command]
@@ -105,7 +105,7 @@ func TestLeastPromises(t *testing.T) {
 		}
 		argv := strings.Fields(strings.Replace(command, "URL", server.URL, 1))
 		try := func(promises []string) (roottest.Result, bool) {
-			sh(t, root, "rm -rf work/* work/.[a-z]* tmp/* && cp -a template/. work")
+			sh(t, root, "rm -rf desk/* desk/.[a-z]* tmp/* && cp -a template/. desk")
 			roottest.Apply(t, "least", promising(root, promises, ""))
 			var r roottest.Result
 			if argv[0] == "sftp-server" {
@@ -115,7 +115,7 @@ func TestLeastPromises(t *testing.T) {
 			}
 			good := r.Status == 0 && r.Out == want.out && r.Err == ""
 			if good && want.look != "" {
-				out, err := exec.Command("sh", "-c", "cd "+root+"/work && "+want.look).CombinedOutput()
+				out, err := exec.Command("sh", "-c", "cd "+root+"/desk && "+want.look).CombinedOutput()
 				good = err == nil && string(out) == want.seen
 				r.Out += string(out)
 			}

@@ -22,7 +22,7 @@ const daemon = 1
 
 // world makes a jail with this machine's programs, until the test ends: the
 // directories of the system, bound read-only, /proc, a few devices, and of the
-// target's own /tmp, /work and /dev/shm. All of it is in a tmpfs, in the mount namespace of
+// target's own /tmp, /desk and /dev/shm. All of it is in a tmpfs, in the mount namespace of
 // the tests alone; nothing is removed that was not made here.
 func world(t *testing.T) string {
 	t.Helper()
@@ -58,7 +58,7 @@ func world(t *testing.T) string {
 		must(t, unix.Mount("/dev/"+device, root+"/dev/"+device, "", unix.MS_BIND, ""))
 	}
 	must(t, os.Symlink("/proc/self/fd", root+"/dev/fd"))
-	for _, dir := range []string{"tmp", "work", "dev/shm"} {
+	for _, dir := range []string{"tmp", "desk", "dev/shm"} {
 		must(t, os.Mkdir(root+"/"+dir, 0o755))
 		must(t, os.Chown(root+"/"+dir, daemon, daemon))
 	}
@@ -84,10 +84,10 @@ func must(t testing.TB, err error) {
 func policy(root, confine string) string {
 	return fmt.Sprintf(`root: %q
 rules { users: "jailctl-alice" run_as { user: "daemon" } }
-working_directory: "/work"
+working_directory: "/desk"
 environment {
   set { name: "PATH" value: "/usr/bin:/bin:/go/bin" }
-  set { name: "HOME" value: "/work" }
+  set { name: "HOME" value: "/desk" }
   set { name: "LC_ALL" value: "C.UTF-8" }
   set { name: "GOPROXY" value: "off" }
   set { name: "GOFLAGS" value: "-mod=mod" }

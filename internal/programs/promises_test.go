@@ -91,16 +91,16 @@ func wordJail(t *testing.T) string {
 	return root
 }
 
-// word runs it with a terminal as standard input, in an empty /work with a file.
+// word runs it with a terminal as standard input, in an empty /desk with a file.
 func word(t *testing.T, root, jail, deed string) roottest.Result {
 	t.Helper()
-	made, err := os.ReadDir(root + "/work")
+	made, err := os.ReadDir(root + "/desk")
 	must(t, err)
 	for _, f := range made {
-		must(t, os.Remove(root+"/work/"+f.Name()))
+		must(t, os.Remove(root+"/desk/"+f.Name()))
 	}
-	must(t, os.WriteFile(root+"/work/file", nil, 0o644))
-	must(t, os.Chown(root+"/work/file", daemon, daemon))
+	must(t, os.WriteFile(root+"/desk/file", nil, 0o644))
+	must(t, os.Chown(root+"/desk/file", daemon, daemon))
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	must(t, err)
 	defer master.Close()

@@ -193,13 +193,13 @@ func TestUnveiledCommand(t *testing.T) {
 		status  int
 		errs    string
 	}{
-		{`unveil { path: "/work" access: "rwxc" }`, "/own/reach", 126, "jailctl: cannot run \"/own/reach\" in the jail: permission denied\n"},
+		{`unveil { path: "/desk" access: "rwxc" }`, "/own/reach", 126, "jailctl: cannot run \"/own/reach\" in the jail: permission denied\n"},
 		{`unveil { path: "/own" access: "r" }`, "/own/reach", 126, "jailctl: cannot run \"/own/reach\" in the jail: permission denied\n"},
 		{`unveil { path: "/own" access: "rx" }`, "/own/reach", 0, ""},
 		{`unveil { path: "/usr/bin" access: "rx" }`, "/usr/bin/true", 126, "jailctl: cannot run \"/usr/bin/true\" in the jail: permission denied\n"},
 		{`unveil { path: "/usr" access: "rx" }`, "/usr/bin/true", 0, ""},
 		{`unveil { path: "/usr" access: "rx" }`, "true", 0, ""},
-		{`unveil { path: "/work" access: "r" }`, "true", 126, "jailctl: cannot run \"true\" in the jail: permission denied, on the path \"/usr/bin:/bin:/go/bin\"\n"},
+		{`unveil { path: "/desk" access: "r" }`, "true", 126, "jailctl: cannot run \"true\" in the jail: permission denied, on the path \"/usr/bin:/bin:/go/bin\"\n"},
 		{`unveil { path: "/usr" access: "rx" } promises: "stdio rpath prot_exec"`, "/usr/bin/true", 0, ""},
 		{`unveil { path: "/usr" access: "r" } promises: "stdio rpath prot_exec"`, "/usr/bin/true", 126, "jailctl: cannot run \"/usr/bin/true\" in the jail: permission denied\n"},
 	} {
@@ -332,10 +332,10 @@ func results(t *testing.T, r roottest.Result) map[string]int {
 func TestLocalSocketsScope(t *testing.T) {
 	root := reachJail(t)
 	const abstract = "@jailctl-test-outside"
-	file, err := net.Listen("unix", root+"/work/outside")
+	file, err := net.Listen("unix", root+"/desk/outside")
 	must(t, err)
 	defer file.Close()
-	must(t, os.Chmod(root+"/work/outside", 0o666))
+	must(t, os.Chmod(root+"/desk/outside", 0o666))
 	stream, err := net.Listen("unix", abstract)
 	must(t, err)
 	defer stream.Close()
@@ -353,7 +353,7 @@ func TestLocalSocketsScope(t *testing.T) {
 		{"confine { local_sockets: true }", map[string]syscall.Errno{"abstract outside": unix.EPERM, "send to abstract outside": unix.EPERM, "inet": unix.EACCES}},
 	} {
 		roottest.Apply(t, "local", policy(root, row.confine))
-		got := results(t, jailrun(t, "local", "", "/own/reach", "unix", "/work/outside", abstract))
+		got := results(t, jailrun(t, "local", "", "/own/reach", "unix", "/desk/outside", abstract))
 		for deed, errno := range got {
 			if syscall.Errno(errno) != row.want[deed] {
 				t.Errorf("%s: %s: %v; want %v", row.confine, deed, syscall.Errno(errno), row.want[deed])

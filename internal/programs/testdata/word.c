@@ -73,7 +73,7 @@ static long do_rpath(void)
 {
 	char b[64];
 	TRY(CALL(getcwd, b, sizeof b));
-	return same(b, "/work") ? 0 : NO_EFFECT;
+	return same(b, "/desk") ? 0 : NO_EFFECT;
 }
 
 static long do_getpw(void)
