@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -245,14 +246,21 @@ func (j *newJail) purposed() error {
 // sftpServer is where the preset sftp looks for it, too.
 const sftpServer = "/usr/lib*/*ssh/sftp-server"
 
-func (j *newJail) policyText() []byte {
-	var b strings.Builder
-	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("# proto-file: proto/policy.proto")
-	line("# proto-message: Jail")
+// begin is the head of a new file: what kind it is, the page that explains it, and the
+// verb that an edit takes.
+func (j *newJail) begin(kind, message, verb string) (text *bytes.Buffer, line func(format string, args ...any)) {
+	text = &bytes.Buffer{}
+	line = func(format string, args ...any) { fmt.Fprintf(text, format+"\n", args...) }
+	line("# proto-file: proto/%s.proto", kind)
+	line("# proto-message: %s", message)
 	line("#")
-	line("# Begun by jailctl init; jailctl-policy(5) has all fields. After an edit:")
-	line("#   jailctl apply %s", j.name)
+	line("# Begun by jailctl init; jailctl-%s(5) has all fields. After an edit:", kind)
+	line("#   jailctl %s %s", verb, j.name)
+	return text, line
+}
+
+func (j *newJail) policyText() []byte {
+	text, line := j.begin("policy", "Jail", "apply")
 	if j.preset == "sftp" {
 		line("#")
 		line("# In sshd_config(5):")
@@ -307,17 +315,11 @@ func (j *newJail) policyText() []byte {
 		line("# With include: [\"dns\", \"tls\"] in the contents file, this opens the network:")
 		line("# confine { network: true }")
 	}
-	return []byte(b.String())
+	return text.Bytes()
 }
 
 func (j *newJail) contentsText() []byte {
-	var b strings.Builder
-	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("# proto-file: proto/contents.proto")
-	line("# proto-message: Contents")
-	line("#")
-	line("# Begun by jailctl init; jailctl-contents(5) has all fields. After an edit:")
-	line("#   jailctl build %s", j.name)
+	text, line := j.begin("contents", "Contents", "build")
 	line("description: %q", j.preset)
 	line("include: %q", j.preset)
 	line("")
@@ -334,5 +336,5 @@ func (j *newJail) contentsText() []byte {
 	line("# %q. A directory for several: mode: 01777.", j.root+j.home)
 	line("users: %q", j.user)
 	line("directories { path: %q owner: %q mode: 0700 state: true }", j.home, j.user)
-	return []byte(b.String())
+	return text.Bytes()
 }
