@@ -50,10 +50,9 @@ type Stamp struct {
 	Size              int64
 	Modified, Changed int64
 	// Listed means that the names in a directory were read too. Of other directories
-	// only the mode counts: their times change with each file in them.
+	// only mode and owner count: their times change with each file in them.
 	Listed bool
-	// Of other directories the owner counts, too.
-	UID uint32
+	UID    uint32 // of those alone
 }
 
 // Host is the file system beneath a root. It is not for use by several goroutines

@@ -205,10 +205,13 @@ func (s *Store) build(ctx context.Context, b Building) (*Report, error) {
 
 // end removes what the next build would not need, and notes how it finds all else.
 func (s *Store) end(r *Report, plan *Plan, before tree) (err error) {
-	if r.Kept, err = s.prune(plan.Keep, before); err != nil || len(r.Kept) > 0 {
-		return err // what is kept may be gone by the next build
+	if r.Kept, err = s.prune(plan.Keep, before); err == nil && len(r.Kept) == 0 {
+		err = s.remember(plan.host) // else what is kept may be gone by the next build
 	}
-	return s.remember(plan.host)
+	if err != nil {
+		return fmt.Errorf("the tree is what was asked for, but cleaning up after it failed: %w", err)
+	}
+	return nil
 }
 
 // proven verifies a tree before it comes into its place. Meanwhile it is written to the

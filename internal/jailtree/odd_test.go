@@ -461,18 +461,26 @@ func TestUmask(t *testing.T) {
 	}
 }
 
-// Somebody in an old tree writes into an empty state directory that only that tree has,
-// at the moment at which it is to be removed.
-func TestWrittenAtTheLastMoment(t *testing.T) {
+// dropping is a bench whose next build drops an empty state directory and keeps no old
+// tree, and the directory, open, as somebody in it has it.
+func dropping(t *testing.T) (*bench, *os.File) {
+	t.Helper()
 	b := small(t)
 	b.spec.Keep = 0
 	b.spec.Directories = []contents.Directory{state("/data")}
 	b.build(t)
 	old, err := os.Open(b.root + "/data")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer old.Close()
+	do(t, err)
+	t.Cleanup(func() { old.Close() })
+	b.spec.Directories = nil
+	b.change(t)
+	return b, old
+}
+
+// Somebody in an old tree writes into an empty state directory that only that tree has,
+// at the moment at which it is to be removed.
+func TestWrittenAtTheLastMoment(t *testing.T) {
+	b, old := dropping(t)
 	at := fmt.Sprintf("/proc/self/fd/%d/", old.Fd())
 	defer func(was func(string)) { step = was }(step)
 	closed := false
@@ -485,8 +493,6 @@ func TestWrittenAtTheLastMoment(t *testing.T) {
 			t.Error("removed")
 		}
 	}
-	b.spec.Directories = nil
-	b.change(t)
 	r := b.build(t)
 	if !closed || len(r.Kept) != 1 {
 		t.Errorf("%v, %q", closed, r.Kept)
@@ -500,15 +506,7 @@ func TestWrittenAtTheLastMoment(t *testing.T) {
 
 // Nobody writes into it any more once it was seen to be empty.
 func TestClosedBeforeRemoved(t *testing.T) {
-	b := small(t)
-	b.spec.Keep = 0
-	b.spec.Directories = []contents.Directory{state("/data")}
-	b.build(t)
-	old, err := os.Open(b.root + "/data")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer old.Close()
+	b, old := dropping(t)
 	defer func(was func(string)) { step = was }(step)
 	removed := false
 	step = func(what string) {
@@ -520,8 +518,6 @@ func TestClosedBeforeRemoved(t *testing.T) {
 			}
 		}
 	}
-	b.spec.Directories = nil
-	b.change(t)
 	b.build(t)
 	if !removed {
 		t.Error("not removed")

@@ -9,7 +9,7 @@ var (
 	// contents/NAME.txtpb a contents file, presets/NAME.txtpb a preset.
 	Sysconf = "/etc/jailctl"
 	// State is STATEDIR/jailctl; policies/NAME.pb in it is a compiled policy,
-	// manifests/NAME a directory of manifests, fresh/NAME what was like what then.
+	// manifests/NAME a directory of manifests, fresh/NAME how a build left everything.
 	State = "/var/lib/jailctl"
 	// Libexec is LIBEXECDIR/jailctl, which holds jailhelper and jailctl-admin.
 	Libexec = "/usr/local/libexec/jailctl"

@@ -489,8 +489,7 @@ type Manifest struct {
 	Built int64 `protobuf:"varint,4,opt,name=built,proto3" json:"built,omitempty"`
 	// Everything in the tree, ascending by path; "/" is its root.
 	Entries []*Entry `protobuf:"bytes,5,rep,name=entries,proto3" json:"entries,omitempty"`
-	// What on the host the build depended on. A build of which no input has another
-	// stamp, and no entry either, has nothing to do.
+	// What on the host the build depended on. What has the same stamp is not read again.
 	Inputs []*Stamp `protobuf:"bytes,6,rep,name=inputs,proto3" json:"inputs,omitempty"`
 	// The installed packages that entries come from.
 	Packages []*Origin `protobuf:"bytes,7,rep,name=packages,proto3" json:"packages,omitempty"`
