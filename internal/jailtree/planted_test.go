@@ -70,7 +70,7 @@ func TestPlantedRace(t *testing.T) {
 		}
 		s := b.open(t)
 		if _, err := s.write(t.Context(), plan, func(int64, int64) {}); err == nil {
-			if names := leaked(b.jails()); len(names) > 0 {
+			if names := leaked(t, b.jails()); len(names) > 0 {
 				t.Fatalf("read %q", names)
 			}
 		}

@@ -212,8 +212,8 @@ func (v *verifier) each(dir *os.File, do func(name string)) error {
 		for _, name := range names {
 			do(name)
 		}
-		if err == io.EOF {
-			break
+		if err == io.EOF || errors.Is(err, fs.ErrNotExist) {
+			break // ENOENT is of a directory that its owner has removed meanwhile: getdents(2)
 		}
 		if err != nil {
 			return err
