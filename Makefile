@@ -94,7 +94,10 @@ install-hooks: ## jails are built again by themselves after changes of packages:
 	install -d -m 0755 $(DESTDIR)$(APTCONFDIR) $(DESTDIR)$(UNITDIR)
 	@umask 022; set -e; $(FILL) packaging/apt.conf.in >$(DESTDIR)$(APTCONFDIR)/90jailctl; \
 	  for u in $(UNITS); do $(FILL) packaging/$$u.in >$(DESTDIR)$(UNITDIR)/$$u; done
-	@echo 'to have systemd do it too: systemctl daemon-reload && systemctl enable --now jailctl-build.path jailctl-build.timer'
+	@case "$(APTCONFDIR)" in /etc/apt/*) ;; *) echo 'install-hooks: apt does not look in $(APTCONFDIR); give APTCONFDIR=/etc/apt/apt.conf.d' >&2 ;; esac
+	@case "$(UNITDIR)" in /etc/systemd/*|/usr/lib/*|/usr/local/lib/*|/lib/*) \
+	  echo 'to have systemd do it too: systemctl daemon-reload && systemctl enable --now jailctl-build.path jailctl-build.timer' ;; \
+	  *) echo 'install-hooks: systemd does not look in $(UNITDIR); give UNITDIR=/etc/systemd/system' >&2 ;; esac
 
 uninstall: ## what install made; policies, contents files, own presets and manifests stay
 	test ! -e $(HELPER) || chmod u-s $(HELPER)

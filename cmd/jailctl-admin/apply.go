@@ -159,18 +159,27 @@ func barred(name, root string, err error) (string, error) {
 	if err == nil {
 		return "", nil
 	}
-	if _, missing := os.Lstat(root); errors.Is(missing, fs.ErrNotExist) {
+	reached := !errors.As(err, &fault) || fault.Fix == ""
+	if _, missing := os.Lstat(root); reached && errors.Is(missing, fs.ErrNotExist) {
 		if _, none := os.Lstat(paths.Contents(name)); none == nil {
 			return "jailctl build " + name + " makes it", err
 		}
 	}
-	if !errors.As(err, &fault) || fault.Fix == "" {
+	switch {
+	case reached:
 		return "no command runs in the jail until this is mended", err
+	case fault.Path == root:
+		return fault.Fix, fmt.Errorf("%q %s", fault.Path, fault.Why)
 	}
-	hint := fault.Fix
-	if fault.Path != root && !strings.Contains(fault.Why, "symbolic link") {
-		// Others need what is above as it is: chmod go-w /tmp would break the host.
-		hint = "put the jail where only root can write on the way, for example /srv/jails/" + name
+	return elsewhere(name, fault)
+}
+
+// elsewhere says of a directory on the way to a jail what is wrong with it. Others need
+// it as it is: chmod go-w /tmp would break the host.
+func elsewhere(name string, fault *safepath.Fault) (hint string, err error) {
+	hint = "put the jail where only root can write on the way, for example /srv/jails/" + name
+	if fault.Fix == "" || strings.Contains(fault.Why, "symbolic link") {
+		hint = fault.Fix
 	}
 	return hint, fmt.Errorf("%q %s", fault.Path, fault.Why)
 }
@@ -224,7 +233,7 @@ func (p *program) unreadable(verb, name string, err error) error {
 	var fault *safepath.Fault
 	switch {
 	case errors.Is(err, safepath.ErrNotExist):
-		return cannot("write it with: jailctl policy edit "+name, "%s %s: there is no policy %s", verb, name, path)
+		return cannot("jailctl init "+name+" writes one to begin with, jailctl policy edit "+name+" an empty one", "%s %s: there is no policy %s", verb, name, path)
 	case errors.As(err, &fault):
 		return cannot(fault.Fix, "%s %s: %q %s", verb, name, fault.Path, fault.Why)
 	}

@@ -25,6 +25,7 @@ import (
 	"jailctl/internal/jailtree"
 	"jailctl/internal/packages"
 	"jailctl/internal/paths"
+	"jailctl/internal/safepath"
 	"jailctl/policy/source"
 	"jailctl/proto/jailpb"
 )
@@ -150,43 +151,86 @@ func (p *program) removeCommand() *cobra.Command {
 		Use:   "remove [--yes] NAME",
 		Short: "take a jail's trees away, with the state in them",
 		Long: `Take the tree of the jail NAME away, the old ones that are kept, and all that is
-in state directories. Policy and contents file stay; "jailctl build" makes the tree
-again, without the state.`,
+in state directories, also where the policy has named another root before, or is
+gone. Policy and contents file stay; "jailctl build" makes the tree again, without
+the state. What "build --replace" has put aside is not removed.`,
 		Args:              arguments(1, 1),
 		ValidArgsFunction: p.completeContents,
 		RunE: func(_ *cobra.Command, names []string) error {
 			if !p.root {
 				return cannot("run it as root", "remove: only root may remove a jail's tree")
 			}
-			return p.each("remove", names, func(ctx context.Context, name string) error {
-				s, err := p.store(ctx, "remove", name, false)
-				if err != nil {
-					return err
-				}
-				defer s.Close()
-				if !yes {
-					question := "remove the trees of " + name
-					if state := s.State(); len(state) > 0 {
-						for i := range state {
-							state[i] = quotedPath(state[i])
-						}
-						question += " and all that is in " + strings.Join(state, ", ")
-					}
-					answer, _ := p.ask(question + "? [y/N]")
-					if answer != "y" && answer != "yes" {
-						return &trouble{statusNo, errors.New("nothing was removed"), "answer y, or give --yes"}
-					}
-				}
-				if err := s.Remove(); err != nil {
-					return err
-				}
-				p.print("%s: removed", name)
-				return nil
-			})
+			return p.each("remove", names, func(ctx context.Context, name string) error { return p.remove(ctx, name, yes) })
 		},
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return cmd
+}
+
+// remove removes the trees of a jail wherever its policy has had its root. It needs no
+// policy: a jail whose policy was taken away first is known by its manifests.
+func (p *program) remove(ctx context.Context, name string, yes bool) error {
+	built, err := jailtree.Roots(paths.State, name)
+	if err != nil {
+		return err
+	}
+	roots := built
+	if text, err := p.read(paths.Policy(name), mostText); err == nil {
+		if root, problems := source.Root(paths.Policy(name), text); len(problems) == 0 && !slices.Contains(built, root) {
+			roots = append(roots, root) // where a first build may have been killed
+		}
+	}
+	each := func(do func(*jailtree.Store) error) (some bool, err error) {
+		for _, root := range roots {
+			// Of a tree that was removed by hand the manifest is left.
+			s, err := p.storeAt(ctx, "remove", name, root, slices.Contains(built, root))
+			if errors.Is(err, jailtree.ErrNoTree) {
+				continue
+			}
+			if err != nil {
+				return some, err
+			}
+			some = true
+			err = do(s)
+			s.Close()
+			if err != nil {
+				return some, err
+			}
+		}
+		return some, nil
+	}
+	var state []string
+	some, err := each(func(s *jailtree.Store) error {
+		dirs, err := s.State()
+		for _, dir := range dirs {
+			state = append(state, quotedPath(dir))
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if !some {
+		return jailtree.ErrNoTree
+	}
+	if !yes {
+		question := "remove the trees of " + name
+		if len(state) > 0 {
+			question += " and all that is in " + strings.Join(state, ", ")
+		}
+		answer, _ := p.ask(question + "? [y/N]")
+		if answer != "y" && answer != "yes" {
+			return &trouble{statusNo, errors.New("nothing was removed"), "answer y, or give --yes"}
+		}
+	}
+	if _, err := each((*jailtree.Store).Remove); err != nil {
+		return err
+	}
+	if left, err := jailtree.Roots(paths.State, name); err != nil || len(left) > 0 {
+		return cmp.Or(err, fmt.Errorf("the file system with the tree at %q is not here; %s says what is known of it", left, paths.Manifests(name)))
+	}
+	p.print("%s: removed", name)
+	return nil
 }
 
 // each does something with each of the jails called names until a signal ends it. What fails for one jail does not keep the
@@ -213,14 +257,7 @@ func (p *program) each(verb string, names []string, do func(context.Context, str
 			}
 			err = &trouble{statusTrouble, fmt.Errorf("cannot %s %s: %s in its contents", verb, name, count(len(problems), "mistake")), ""}
 		} else if !errors.As(err, &t) {
-			hint := ""
-			switch {
-			case errors.Is(err, jailtree.ErrNoTree):
-				hint = "jailctl build " + name
-			case errors.Is(err, jailtree.ErrNotOurs):
-				hint = "move it away, or jailctl build --replace " + name + " keeps it as the old tree"
-			}
-			err = cannot(hint, "%s %s: %w", verb, name, err)
+			err = cannot(hintFor(verb, name, err), "%s %s: %w", verb, name, err)
 		}
 		status = max(status, p.fail(err))
 		if ctx.Err() != nil {
@@ -228,6 +265,20 @@ func (p *program) each(verb string, names []string, do func(context.Context, str
 		}
 	}
 	return told(status)
+}
+
+// hintFor is how to mend an error of a store.
+func hintFor(verb, name string, err error) string {
+	switch {
+	case errors.Is(err, jailtree.ErrNotOurs):
+		return "move it away; or jailctl build --replace " + name + " puts it aside and the jail in its place"
+	case !errors.Is(err, jailtree.ErrNoTree), verb == "remove":
+		return ""
+	}
+	if roots, _ := jailtree.Roots(paths.State, name); len(roots) > 0 {
+		return fmt.Sprintf("it was built at %s: move it back, write that as root:, or jailctl build %s makes it anew", quotedPath(roots[0]), name)
+	}
+	return "jailctl build " + name
 }
 
 // contentsNames are the jails that have a contents file, builtNames those that have
@@ -282,11 +333,23 @@ func (p *program) rootOf(verb, name string) (string, error) {
 func (p *program) store(ctx context.Context, verb, name string, create bool) (*jailtree.Store, error) {
 	root, err := p.rootOf(verb, name)
 	if err != nil {
+		if roots, _ := jailtree.Roots(paths.State, name); len(roots) > 0 {
+			p.say("jailctl remove "+name+" removes it, if the jail is not needed any more", "%s was built at %s", name, quotedPath(roots[0]))
+		}
 		return nil, err
 	}
-	return jailtree.Open(ctx, name, root, paths.State, create, func(holder string) {
+	return p.storeAt(ctx, verb, name, root, create)
+}
+
+func (p *program) storeAt(ctx context.Context, verb, name, root string, create bool) (*jailtree.Store, error) {
+	s, err := jailtree.Open(ctx, name, root, paths.State, create, func(holder string) {
 		p.say("", "%s waits for %s", name, cmp.Or(holder, "another jailctl"))
 	})
+	if fault := (*safepath.Fault)(nil); errors.As(err, &fault) {
+		hint, err := elsewhere(name, fault)
+		return nil, cannot(hint, "%s %s: %w", verb, name, err)
+	}
+	return s, err
 }
 
 // builder builds one jail.
@@ -340,8 +403,14 @@ type result struct {
 func (b *builder) preview(ctx context.Context) error {
 	var s *jailtree.Store
 	if b.root {
-		var err error
-		if s, err = b.store(ctx, "build", b.name, false); err != nil && !errors.Is(err, jailtree.ErrNoTree) {
+		root, err := b.rootOf("build", b.name)
+		if err == nil {
+			err = jailtree.Suits(root)
+		}
+		if err != nil {
+			return err
+		}
+		if s, err = b.storeAt(ctx, "build", b.name, root, false); err != nil && !errors.Is(err, jailtree.ErrNoTree) {
 			return err
 		}
 		if s != nil {
@@ -428,7 +497,7 @@ func (b *builder) build(ctx context.Context, replace bool) error {
 	}
 	for _, kept := range r.Kept {
 		if !b.quiet {
-			b.say("move it where it belongs; jailctl will not remove it", "%s holds what no newer tree has", quotedPath(kept))
+			b.say("move it where it belongs; no build removes it", "note: %s holds what no newer tree has", quotedPath(kept))
 		}
 	}
 	switch {

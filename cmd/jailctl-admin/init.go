@@ -14,11 +14,13 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"jailctl/internal/contents"
 	hostfiles "jailctl/internal/host"
 	"jailctl/internal/jailtree"
 	"jailctl/internal/paths"
+	"jailctl/internal/safepath"
 	"jailctl/policy/source"
 )
 
@@ -125,6 +127,9 @@ func (p *program) init(j *newJail, force bool) (err error) {
 	if !source.ValidName(j.name) {
 		return cannot("a name is up to 63 of a-z 0-9 _ . -, a letter or digit first", "init %q: not a jail's name", j.name)
 	}
+	if name, ok := strings.CutSuffix(j.name, source.Suffix); ok {
+		return cannot("jailctl init "+name, "init %s: that is a file's name, not a jail's", j.name)
+	}
 	if !slices.Contains(contents.Presets(), j.preset) {
 		return cannot("the presets are "+strings.Join(offered(), ", "), "init %s: there is no preset %q in %s", j.name, j.preset, strings.Join(paths.Presets(), " or "))
 	}
@@ -141,10 +146,18 @@ func (p *program) init(j *newJail, force bool) (err error) {
 		return cannot("", "init %s: %w", j.name, err)
 	}
 	if hasContents && !force {
-		return cannot("jailctl policy edit "+j.name+" writes a policy for it; --force replaces both", "init %s: there is a contents file already, %q", j.name, inside)
+		hint := "--force replaces it"
+		if hasPolicy {
+			hint += ", and the policy"
+		}
+		return cannot(hint, "init %s: there is a contents file already, %q", j.name, inside)
 	}
 	var files []written
-	if !hasPolicy || force {
+	if hasPolicy && !force {
+		if j.root, err = p.rootOf("init", j.name); err != nil {
+			return err
+		}
+	} else {
 		text := j.policyText()
 		_, problems := source.Check(policy, text, p.names)
 		files = append(files, written{policy, text, problems})
@@ -163,6 +176,9 @@ func (p *program) init(j *newJail, force bool) (err error) {
 			return cannot("", "init %s: %s in what %q would be", j.name, count(len(f.problems), "mistake"), f.file)
 		}
 	}
+	if hint, err := unsuited(j.name, j.root); err != nil {
+		return cannot(hint, "init %s: %w", j.name, err)
+	}
 	for _, f := range files {
 		if err := replace(f.file, f.text, 0o644, nil); err != nil {
 			return cannot("", "init %s: %w", j.name, err)
@@ -174,6 +190,29 @@ func (p *program) init(j *newJail, force bool) (err error) {
 	}
 	p.say("", "now: jailctl build %s && jailctl apply %s", j.name, j.name)
 	return nil
+}
+
+// unsuited tells what speaks against a root in which there may be nothing yet.
+func unsuited(name, root string) (hint string, err error) {
+	if err := jailtree.Suits(root); err != nil {
+		return "", err
+	}
+	dir := path.Dir(root)
+	for there := false; !there && dir != "/"; {
+		if there, err = exists(dir); err != nil {
+			return "", err
+		} else if !there {
+			dir = path.Dir(dir)
+		}
+	}
+	fd, err := safepath.Dir(dir)
+	if fault := (*safepath.Fault)(nil); errors.As(err, &fault) {
+		return elsewhere(name, fault)
+	}
+	if err == nil {
+		unix.Close(fd)
+	}
+	return "", err
 }
 
 // written is a file to write.

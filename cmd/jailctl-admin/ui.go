@@ -124,6 +124,9 @@ func (u *ui) fail(err error) int {
 func (u *ui) ask(question string) (answer string, ok bool) {
 	fmt.Fprint(u.err, question+" ")
 	line, err := u.in.ReadString('\n')
+	if err != nil {
+		fmt.Fprintln(u.err)
+	}
 	return strings.TrimSpace(line), err == nil
 }
 

@@ -123,8 +123,32 @@ func (s *Store) report(ctx context.Context, p *Plan, m *jailpb.Manifest) (*Repor
 	r.Notes = append(r.Notes, p.Notes...)
 	changes, err := p.differs(ctx, m)
 	r.Changes = append(r.Changes, changes...)
-	if err != nil || s == nil || !slices.ContainsFunc(entries, (*jailpb.Entry).GetState) {
+	if s != nil && m == nil {
+		roots, err := Roots(s.state, s.name)
+		if err != nil {
+			return nil, err
+		}
+		for _, root := range roots {
+			if _, err := os.Lstat(root); err == nil && root != s.root {
+				r.Notes = append(r.Notes, fmt.Sprintf("it was built at %q before: that tree stays there, and the state in it is not in this one; jailctl remove removes both", root))
+			}
+		}
+	}
+	if err != nil || s == nil {
 		return r, err
+	}
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(int(s.parent.Fd()), &st); err != nil {
+		return nil, &fs.PathError{Op: "statfs", Path: s.parent.Name(), Err: err}
+	}
+	if st.Flags&unix.ST_NOEXEC != 0 {
+		r.Notes = append(r.Notes, fmt.Sprintf("%q is on a file system that is mounted noexec: no program in the jail can run", s.root))
+	}
+	if st.Flags&unix.ST_NODEV != 0 && slices.ContainsFunc(entries, func(e *jailpb.Entry) bool { return e.Kind == jailpb.Entry_DEVICE }) {
+		r.Notes = append(r.Notes, fmt.Sprintf("%q is on a file system that is mounted nodev: no device in the jail can be opened", s.root))
+	}
+	if !slices.ContainsFunc(entries, (*jailpb.Entry).GetState) {
+		return r, nil
 	}
 	dir, err := s.exposed()
 	if dir != "" {
@@ -167,11 +191,11 @@ func (s *Store) build(ctx context.Context, b Building) (*Report, error) {
 	if cur.manifest != nil && fresh.Same(s.fresh) {
 		return report(cur.manifest.Entries), nil
 	}
-	if err := s.replaceable(cur, b.Replace); err != nil {
-		return nil, err
-	}
 	plan, err := b.plan()
 	if err != nil {
+		return nil, err
+	}
+	if err := s.replaceable(cur, b.Replace); err != nil {
 		return nil, err
 	}
 	r, err := s.report(ctx, plan, cur.manifest)
@@ -189,6 +213,9 @@ func (s *Store) build(ctx context.Context, b Building) (*Report, error) {
 		b.Planned(r)
 	}
 	t, err := s.write(ctx, plan, b.Progress)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		err = fmt.Errorf("%w: the whole new tree, %d bytes in %d files, is made beside the one in use", err, r.Bytes, r.Files)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -205,7 +232,10 @@ func (s *Store) build(ctx context.Context, b Building) (*Report, error) {
 
 // end removes what the next build would not need, and notes how it finds all else.
 func (s *Store) end(r *Report, plan *Plan, before tree) (err error) {
-	if r.Kept, err = s.prune(plan.Keep, before); err == nil && len(r.Kept) == 0 {
+	if r.Kept, err = s.prune(plan.Keep, before); err == nil {
+		err = s.forgetGone()
+	}
+	if err == nil && len(r.Kept) == 0 {
 		err = s.remember(plan.host) // else what is kept may be gone by the next build
 	}
 	if err != nil {
@@ -248,11 +278,14 @@ func (s *Store) replaceable(cur tree, replace bool) error {
 	}
 	for _, at := range mounts {
 		if !s.below(cur.manifest, at) {
-			return fmt.Errorf("%q is a mount point: unmount it, or choose a root elsewhere", at)
+			return fmt.Errorf("%q is a mount point: unmount it; what is to stay can be mounted below a state directory", at)
 		}
 	}
-	if cur.manifest != nil || replace {
+	if cur.manifest != nil {
 		return nil
+	}
+	if err := s.above(); err != nil || replace {
+		return err
 	}
 	dir, err := openDir(s.parent, path.Base(s.root))
 	if err != nil {
@@ -601,11 +634,23 @@ func (s *Store) Rollback() (time.Time, error) {
 }
 
 // Remove takes the tree in use away with every other tree of the jail, all state in
-// them, and all that is known of them.
+// them, and all that is known of them. What jailctl did not make, it does not remove.
 func (s *Store) Remove() error {
 	cur, err := s.current()
 	if err != nil {
 		return err
+	}
+	before, err := s.others()
+	if err != nil {
+		return err
+	}
+	for _, t := range before {
+		if len(t.manifest.Entries) > 0 {
+			continue
+		}
+		if held, err := s.holds(t); held != "" || err != nil {
+			return errors.Join(err, fmt.Errorf("%q was there before the jail was built: move it where it belongs first", path.Join(s.trees.Name(), t.name())))
+		}
 	}
 	if cur.ino != 0 {
 		if cur.manifest == nil {
@@ -648,21 +693,47 @@ func (s *Store) Remove() error {
 		}
 		// It is of another root, which the policy named before.
 	}
+	if err := s.forget(tree{}, func(*jailpb.Manifest) bool { return true }); err != nil {
+		return err
+	}
 	step("remove store")
+	s.leaveTrees() // though trees elsewhere are known still
 	s.leave()
 	return nil
 }
 
-// State are the state directories of the tree in use.
-func (s *Store) State() (dirs []string) {
+// State are the state directories of the tree in use, and those of old trees that no
+// newer one has.
+func (s *Store) State() (dirs []string, err error) {
 	cur, err := s.current()
-	if err != nil || cur.manifest == nil {
-		return nil
+	if err != nil {
+		return nil, err
 	}
-	for _, e := range cur.manifest.Entries {
+	for _, e := range cur.manifest.GetEntries() {
 		if e.State {
-			dirs = append(dirs, string(e.Path))
+			dirs = append(dirs, s.root+string(e.Path))
 		}
 	}
-	return dirs
+	all, err := s.others()
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range all {
+		for _, e := range t.manifest.Entries {
+			if !e.State {
+				continue
+			}
+			dir, is, err := s.filled(t, e)
+			if err != nil {
+				return nil, err
+			}
+			if dir != nil {
+				dir.Close()
+			}
+			if is {
+				dirs = append(dirs, path.Join(s.trees.Name(), t.name())+string(e.Path))
+			}
+		}
+	}
+	return dirs, nil
 }

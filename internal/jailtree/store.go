@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"jailctl/internal/host"
+	"jailctl/internal/paths"
 	"jailctl/internal/safepath"
 	"jailctl/proto/jailpb"
 )
@@ -37,8 +38,8 @@ import (
 // is half built or half removed, and the next to take the lock removes it. What has
 // another name and no manifest is not known: it may hold state, and is left alone.
 type Store struct {
-	name, root       string
-	manifests, fresh string
+	name, root, state string
+	manifests, fresh  string
 	// parent is the directory in which the root's name is; trees the one beside it.
 	parent, trees *os.File
 	lock          *os.File
@@ -59,7 +60,7 @@ var ErrNoTree = errors.New("nothing has been built")
 // earlier build left half done is finished or removed.
 func Open(ctx context.Context, name, root, state string, create bool, waiting func(holder string)) (*Store, error) {
 	for {
-		s := &Store{name: name, root: root, manifests: state + "/manifests/" + name, fresh: state + "/fresh/" + name}
+		s := &Store{name: name, root: root, state: state, manifests: state + "/manifests/" + name, fresh: state + "/fresh/" + name}
 		err := s.open(ctx, create, waiting)
 		if err == nil {
 			return s, nil
@@ -79,6 +80,9 @@ var errGone = errors.New("the store is gone")
 
 func (s *Store) open(ctx context.Context, create bool, waiting func(string)) (err error) {
 	if create {
+		if err := Suits(s.root); err != nil {
+			return err
+		}
 		if err := s.makeWay(path.Dir(s.root), 0o700); err != nil {
 			return err
 		}
@@ -119,24 +123,105 @@ func (s *Store) open(ctx context.Context, create bool, waiting func(string)) (er
 	return s.recover()
 }
 
-// nested refuses a root in the tree of another jail, which would go with that at the
-// other's next build, and with all state in it when old trees are removed.
+// nested refuses a root that is the tree of another jail, which jailctl would take for its
+// own, or is in one, which would go with that at the other's next build, and with all
+// state in it when old trees are removed.
 func (s *Store) nested() error {
-	jails, err := os.ReadDir(path.Dir(s.manifests))
+	jails, err := os.ReadDir(s.state + "/manifests")
 	if err != nil {
 		return err
 	}
-	for dir := path.Dir(s.root); dir != "/"; dir = path.Dir(dir) {
+	for dir := s.root; dir != "/"; dir = path.Dir(dir) {
 		var st unix.Stat_t
-		if err := unix.Lstat(dir, &st); err != nil {
+		if err := unix.Lstat(dir, &st); err == unix.ENOENT && dir == s.root {
+			continue
+		} else if err != nil {
 			return &fs.PathError{Op: "lstat", Path: dir, Err: err}
 		}
 		for _, jail := range jails {
-			other := Store{manifests: path.Join(path.Dir(s.manifests), jail.Name())}
+			if jail.Name() == s.name {
+				continue
+			}
+			other := Store{manifests: s.state + "/manifests/" + jail.Name()}
 			if m, _ := other.parse(st.Ino, withoutLists); m != nil && string(m.Root) == dir {
-				return fmt.Errorf("%s is in the tree of the jail %s: choose a root elsewhere", s.root, jail.Name())
+				is := "is"
+				if dir != s.root {
+					is = "is in"
+				}
+				return fmt.Errorf("%s %s the tree of the jail %s: choose a root elsewhere", s.root, is, jail.Name())
 			}
 		}
+	}
+	return nil
+}
+
+// above refuses a root in which other jails have theirs: --replace would put them away.
+func (s *Store) above() error {
+	jails, err := os.ReadDir(s.state + "/manifests")
+	if err != nil {
+		return err
+	}
+	for _, jail := range jails {
+		roots, err := Roots(s.state, jail.Name())
+		if err != nil {
+			return err
+		}
+		for _, root := range roots {
+			if strings.HasPrefix(root, s.root+"/") {
+				return fmt.Errorf("the jail %s is in it, at %s: choose a root elsewhere", jail.Name(), root)
+			}
+		}
+	}
+	return nil
+}
+
+// Roots are where trees of a jail were built that jailctl has not seen go: more than one
+// where the policy's root has been another.
+func Roots(state, name string) (roots []string, err error) {
+	s := Store{manifests: state + "/manifests/" + name}
+	files, err := os.ReadDir(s.manifests)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, f := range files {
+		ino, ok := manifestOf(f.Name())
+		if !ok {
+			continue
+		}
+		m, err := s.parse(ino, withoutLists)
+		if err != nil {
+			return nil, err
+		}
+		if m != nil && !slices.Contains(roots, string(m.Root)) {
+			roots = append(roots, string(m.Root))
+		}
+	}
+	return roots, nil
+}
+
+// manifestOf is the inode number of the tree that a file of manifests is about.
+func manifestOf(file string) (ino uint64, ok bool) {
+	number, ok := strings.CutSuffix(file, ".pb")
+	ino, err := strconv.ParseUint(number, 10, 64)
+	return ino, ok && err == nil
+}
+
+// Suits refuses a root that is a directory of the host's own (hier(7)), or of jailctl's:
+// no tree may ever take its place, whatever is asked for.
+func Suits(root string) error {
+	within := func(names string, at string) bool {
+		return slices.ContainsFunc(strings.Fields(names), func(name string) bool {
+			return at == name || strings.HasPrefix(at, name+"/")
+		})
+	}
+	at := cmp.Or(strings.TrimPrefix(root, "/usr/local"), "/")
+	at = cmp.Or(strings.TrimPrefix(at, "/usr"), "/")
+	alone := "/ /home /media /mnt /opt /root /run /srv /tmp /usr /var /var/backups /var/cache /var/lib /var/local /var/lock /var/log /var/mail /var/opt /var/run /var/spool /var/tmp"
+	ours := []string{paths.Sysconf, paths.State, paths.Libexec, paths.Share, paths.Bin}
+	if slices.Contains(strings.Fields(alone), at) || within("/bin /boot /dev /etc /lib /lib32 /lib64 /libx32 /libexec /proc /sbin /sys", at) ||
+		at != root && within("/games /include /share /src", at) ||
+		slices.ContainsFunc(ours, func(dir string) bool { return within(root, dir) || within(dir, root) }) {
+		return fmt.Errorf("%q is a directory of the host: choose a root elsewhere, such as /srv/jails/NAME", root)
 	}
 	return nil
 }
@@ -265,13 +350,18 @@ func (s *Store) leave() {
 	if err != nil || len(files) != 1 {
 		return // the lock, and what is known of trees
 	}
-	if s.trees != nil && s.sound() {
-		unix.Unlinkat(int(s.parent.Fd()), path.Base(s.trees.Name()), unix.AT_REMOVEDIR)
-	}
+	s.leaveTrees()
 	os.RemoveAll(s.manifests)
 	os.Remove(s.fresh)
 	for _, dir := range slices.Backward(s.made) {
 		unix.Rmdir(dir)
+	}
+}
+
+// leaveTrees removes the directory of trees if it is empty.
+func (s *Store) leaveTrees() {
+	if s.trees != nil && s.sound() {
+		unix.Unlinkat(int(s.parent.Fd()), path.Base(s.trees.Name()), unix.AT_REMOVEDIR)
 	}
 }
 
@@ -580,12 +670,23 @@ func (s *Store) recover() error {
 	if err := s.release(); err != nil {
 		return err
 	}
-	return s.forget(cur)
+	return s.forget(cur, func(m *jailpb.Manifest) bool { return m.Born == 0 })
+}
+
+// forgetGone is forget of all, after a build has succeeded.
+func (s *Store) forgetGone() error {
+	cur, err := s.inPlace(s.head)
+	if err != nil {
+		return err
+	}
+	return s.forget(cur, func(*jailpb.Manifest) bool { return true })
 }
 
 // forget removes the manifests of trees that are not there. An inode number that
-// comes back must not bring an old manifest with it.
-func (s *Store) forget(cur tree) error {
+// comes back must not bring an old manifest with it. Of those that are known by their
+// birth as well, none goes before a build has succeeded: whoever has moved a tree away
+// for a moment will have it back.
+func (s *Store) forget(cur tree, those func(*jailpb.Manifest) bool) error {
 	files, err := os.ReadDir(s.manifests)
 	if err != nil {
 		return err
@@ -601,12 +702,8 @@ func (s *Store) forget(cur tree) error {
 			}
 			continue
 		}
-		number, isManifest := strings.CutSuffix(f.Name(), ".pb")
-		if !isManifest || number == cur.name() && cur.manifest != nil {
-			continue
-		}
-		ino, err := strconv.ParseUint(number, 10, 64)
-		if err != nil {
+		ino, isManifest := manifestOf(f.Name())
+		if !isManifest || ino == cur.ino && cur.manifest != nil {
 			continue
 		}
 		m, err := s.parse(ino, withoutLists)
@@ -614,10 +711,10 @@ func (s *Store) forget(cur tree) error {
 			return err
 		}
 		// A tree on a disk that is not mounted today is not gone.
-		if string(m.Root) != s.root || m.FileSystem != here {
+		if string(m.Root) != s.root || m.FileSystem != here || !those(m) {
 			continue
 		}
-		t, err := identify(s.trees, number)
+		t, err := identify(s.trees, id{ino: ino}.name())
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -829,21 +926,14 @@ func (s *Store) holds(t tree) (string, error) {
 }
 
 // full tells whether a state directory of a tree beside the one in use has something
-// in it that is the tree's. What cannot be looked at is an error, and not empty.
+// in it that is the tree's, and closes it, as it may be removed, if it has not. What
+// cannot be looked at is an error, and not empty.
 func (s *Store) full(t tree, e *jailpb.Entry) (bool, error) {
-	dir, err := enter(s.trees, t.name()+string(e.Path))
-	switch {
-	case errors.Is(err, unix.EXDEV), errors.Is(err, fs.ErrNotExist):
-		return false, nil // lent: it is a newer tree's; or taken away
-	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
-		return true, nil // somebody has put something else there
-	case err != nil:
-		return false, err
+	dir, is, err := s.filled(t, e)
+	if dir == nil || is || err != nil {
+		return is, err
 	}
 	defer dir.Close()
-	if is, err := empty(dir); err != nil || !is {
-		return true, err
-	}
 	// Whoever is in this tree still could write in it before it is removed.
 	step("close state")
 	if err := own(dir, &jailpb.Entry{}); err != nil {
@@ -853,6 +943,24 @@ func (s *Store) full(t tree, e *jailpb.Entry) (bool, error) {
 		return true, errors.Join(err, own(dir, e))
 	}
 	return false, nil
+}
+
+// filled is full without closing it: it is open where it is an empty directory.
+func (s *Store) filled(t tree, e *jailpb.Entry) (*os.File, bool, error) {
+	dir, err := enter(s.trees, t.name()+string(e.Path))
+	switch {
+	case errors.Is(err, unix.EXDEV), errors.Is(err, fs.ErrNotExist):
+		return nil, false, nil // lent: it is a newer tree's; or taken away
+	case errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ELOOP):
+		return nil, true, nil // somebody has put something else there
+	case err != nil:
+		return nil, false, err
+	}
+	if is, err := empty(dir); err != nil || !is {
+		dir.Close()
+		return nil, true, err
+	}
+	return dir, false, nil
 }
 
 // empty tells whether there is nothing in a directory now: from its beginning, since a file
