@@ -33,7 +33,7 @@ import (
 func (p *program) buildCommand() *cobra.Command {
 	var o struct{ dry, json, quiet, all, outdated, replace bool }
 	cmd := &cobra.Command{
-		Use:   "build [-n] [--json] [--quiet] [--replace] NAME | --all [--outdated]",
+		Use:   "build [-n] [--json] [--quiet] [--replace] NAME... | --all [--outdated]",
 		Short: "make a jail's tree from its contents file",
 		Long: fmt.Sprintf(`Make the tree of the jail NAME, which is the root that its policy names, from
 %s; jailctl-contents(5) describes that.
@@ -78,7 +78,7 @@ what the file asks for already, nothing is written.`, paths.Contents("NAME")),
 func (p *program) verifyCommand() *cobra.Command {
 	var asJSON, all bool
 	cmd := &cobra.Command{
-		Use:   "verify [--json] NAME | --all",
+		Use:   "verify [--json] NAME... | --all",
 		Short: "compare a jail's tree with what was built",
 		Long: `Read every file in the tree of the jail NAME and compare it with the manifest of
 its build: content, mode, owner, attributes, links, devices, what is missing and
@@ -638,7 +638,7 @@ func (p *program) outdatedCommand() *cobra.Command {
 	var asJSON, all bool
 	var containing string
 	cmd := &cobra.Command{
-		Use:   "outdated [--json] [--containing PACKAGE] [NAME | --all]",
+		Use:   "outdated [--json] [--containing PACKAGE] [NAME... | --all]",
 		Short: "what has changed on the host since jails were built",
 		Long: `Say what jailctl build would change in the jail NAME, or in all that have been
 built, by package: "libssl3 3.0.14 -> 3.0.17: web, git". With --containing, which
@@ -778,6 +778,7 @@ func onTheWay(c jailtree.Change, all []jailtree.Change) bool {
 
 func (o *outdated) containing(names []string, wanted string) error {
 	held := false
+	wanted, _, _ = strings.Cut(wanted, ":") // as dpkg names one of an architecture
 	err := o.each("search", names, func(ctx context.Context, name string) error {
 		s, err := o.store(ctx, "search", name, false)
 		if err == nil {
@@ -806,7 +807,7 @@ func (o *outdated) containing(names []string, wanted string) error {
 		return err
 	})
 	if err == nil && !held {
-		return told(statusNo)
+		return &trouble{statusNo, fmt.Errorf("no jail holds files of a package %q", wanted), ""}
 	}
 	return err
 }
