@@ -8,11 +8,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
 	"regexp"
+	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -27,6 +30,7 @@ import (
 	"jailctl/internal/learn"
 	"jailctl/internal/packages"
 	"jailctl/internal/paths"
+	"jailctl/internal/pty"
 	"jailctl/policy/source"
 )
 
@@ -101,6 +105,9 @@ func (p *program) learn(o learnOptions, argv []string) error {
 	} else if !source.ValidName(jail) {
 		return cannot("a name is up to 63 of a-z 0-9 _ . -, a letter or digit first", "learn: %q is not a jail's name", jail)
 	}
+	if p.root && !p.apart {
+		return p.setApart()
+	}
 	install := p.writeHere
 	switch {
 	case o.out == "":
@@ -129,7 +136,8 @@ func (p *program) learn(o learnOptions, argv []string) error {
 	if err != nil {
 		return cannot("", "learn: %w", err)
 	}
-	command := learn.Command{Argv: argv, Env: env}
+	// Without a terminal of its own it could still open the caller's, as /dev/tty.
+	command := learn.Command{Argv: argv, Env: env, Setsid: p.apart && !onTerminal()}
 	if command.Path, err = exec.LookPath(argv[0]); err != nil {
 		return cannot("", "learn: %w", err)
 	}
@@ -200,8 +208,47 @@ func (p *program) learner(as string) (source.User, error) {
 	return user, nil
 }
 
+// setApart starts root's learn again, where the command can reach nothing of root's: on a
+// terminal of its own, since whoever has root's can type into it (TIOCSTI), and without
+// root's open files and session keyring. A thread has a keyring of its own, and all others
+// keep theirs until execve(2).
+func (p *program) setApart() error {
+	runtime.LockOSThread()
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return cannot("", "learn: cannot leave root's open files: %w", err)
+	}
+	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && err != unix.ENOSYS {
+		return cannot("", "learn: cannot leave root's session keyring: %w", err)
+	}
+	name := pty.LearnName
+	if onTerminal() {
+		name = pty.RunName
+	}
+	file := paths.Libexec + "/jailctl-admin"
+	err := syscall.Exec(file, append([]string{name}, os.Args[1:]...), os.Environ())
+	return cannot("", "start %s: %w", file, err)
+}
+
+// onTerminal reports whether a standard stream is one.
+func onTerminal() bool {
+	return slices.ContainsFunc([]int{0, 1, 2}, func(fd int) bool {
+		_, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+		return err == nil
+	})
+}
+
+// kept are the variables of root's environment that go to another user's command: what
+// finds programs, and what languages, time zones and terminals depend on. Any other may
+// be a password.
+var kept = regexp.MustCompile(`^(PATH|TERM|LANG|LC_[A-Z]+|TZ)=`)
+
 // become gives up root for good, and returns the environment of the user.
 func (p *program) become(user source.User) ([]string, error) {
+	// Threads change their ids one after another. The first would be open to processes of
+	// the user's, and with it the memory in which the others are root.
+	if b, err := os.ReadFile("/proc/sys/fs/suid_dumpable"); err != nil || strings.TrimSpace(string(b)) == "1" {
+		return nil, cannot("sysctl fs.suid_dumpable=0", "learn as %q safely while fs.suid_dumpable is 1", user.Name)
+	}
 	groups, err := p.groups(user)
 	if err != nil {
 		return nil, cannot("", "learn as %q: cannot learn the groups: %w", user.Name, err)
@@ -217,16 +264,11 @@ func (p *program) become(user source.User) ([]string, error) {
 	if syscall.Setuid(0) == nil {
 		return nil, cannot("", "learn as %q: internal error: root again", user.Name)
 	}
-	own := map[string]string{"HOME": user.Home, "USER": user.Name, "LOGNAME": user.Name, "SHELL": user.Shell}
-	var env []string
+	env := []string{"HOME=" + user.Home, "USER=" + user.Name, "LOGNAME=" + user.Name, "SHELL=" + user.Shell}
 	for _, v := range os.Environ() {
-		name, _, _ := strings.Cut(v, "=")
-		if _, ok := own[name]; !ok && !strings.HasPrefix(name, "SUDO_") && name != "DOAS_USER" {
+		if kept.MatchString(v) {
 			env = append(env, v)
 		}
-	}
-	for _, name := range []string{"HOME", "USER", "LOGNAME", "SHELL"} {
-		env = append(env, name+"="+own[name])
 	}
 	return env, nil
 }

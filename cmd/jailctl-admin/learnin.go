@@ -24,6 +24,9 @@ func (p *program) learnIn(jail string, argv []string) error {
 	if wrong != "" {
 		return usage(wrong, "")
 	}
+	if p.root && !p.apart {
+		return p.setApart()
+	}
 	record, err := learn.New("/")
 	if err != nil {
 		return cannot("", "learn: %w", err)

@@ -379,6 +379,133 @@ func TestLearnAsRoot(t *testing.T) {
 	}
 }
 
+// hostile tries what a program could do to root who has it learned: it types a line
+// (1) wherever it can, on root's terminal (2) if that is there, where root's shell (3)
+// reads. It reports what it has got.
+const hostile = `import fcntl, os, sys, termios
+def report(*words): print(*words, file=out)
+out = open("report", "w")
+line = sys.argv[1].encode()
+for name in "/dev/stdin", "/dev/tty", sys.argv[2]:
+    try:
+        fd = 0 if name == "/dev/stdin" else os.open(name, os.O_RDWR)
+        report(name, "is root's" if os.ttyname(fd) == sys.argv[2] else "is another")
+    except OSError as e:
+        report(name, e.strerror)
+        continue
+    try:
+        for c in line: fcntl.ioctl(fd, termios.TIOCSTI, bytes([c]))
+    except OSError: pass # dev.tty.legacy_tiocsti=0
+try: os.kill(int(sys.argv[3]), 0)
+except OSError as e: report("shell", e.strerror)
+report("session of the shell", os.getsid(0) == os.getsid(int(sys.argv[3])))
+try: report("read", os.pread(7, 5, 0))
+except OSError as e: report("fd 7", e.strerror)
+report("environment", sorted(os.environ))
+report("groups", os.getgroups())
+`
+
+// A program that root has learned gets neither root's terminal, by which it could give
+// root's shell commands, nor root's open files, keys and environment.
+func TestLearnAsRootHostile(t *testing.T) {
+	dir := place(t, map[string]string{"hostile.py": hostile})
+	tty := rootsTerminal(t, "jailctl-test")
+	tty.send("cd " + dir + "; exec 7</etc/shadow; export AWS_SECRET=roots LC_TIME=C SUDO_COMMAND=x; tty; " + Jail + "/bin/probe key jailctl-test\n")
+	tty.expect("/dev/pts/")
+	name, _, _ := strings.Cut(tty.expect("secret"), "\r\n")
+	tty.expect("READY>")
+	learn := Jailctl + " learn --as " + Alice.Name + " -- "
+	program := "python3 hostile.py $'touch " + dir + "/typed\\n' /dev/pts/" + name + " $$"
+	for streams, want := range map[string][]string{
+		// Not root's, but one that goes with the command.
+		"":                            {"/dev/stdin is another", "/dev/tty is another"},
+		" >texts":                     {"/dev/stdin is another", "/dev/tty is another"},
+		" </dev/null":                 {"/dev/stdin Inappropriate ioctl for device", "/dev/tty is another"},
+		" </dev/null >texts 2>texts2": {"/dev/stdin Inappropriate ioctl for device", "/dev/tty No such device or address"},
+	} {
+		os.Remove(dir + "/report")
+		tty.send(learn + program + streams + "\n")
+		tty.expect("READY>")
+		tty.send("echo after=$?\n") // behind what was typed for the shell
+		tty.expect("after=0\r\n")
+		tty.expect("READY>")
+		if _, err := os.Lstat(dir + "/typed"); err == nil {
+			t.Errorf("%q: root's shell executed what the program typed", streams)
+			os.Remove(dir + "/typed")
+		}
+		want = append(want, "/dev/pts/"+name+" Permission denied", "shell Operation not permitted", "session of the shell False",
+			"fd 7 Bad file descriptor", "environment ['HOME', 'LANG', 'LC_TIME', 'LOGNAME', 'PATH', 'SHELL', 'TERM', 'USER']", "groups []")
+		if got := string(mustRead(t, dir+"/report")); got != strings.Join(want, "\n")+"\n" {
+			t.Errorf("%q:\n%swant\n%s", streams, got, strings.Join(want, "\n"))
+		}
+	}
+	for _, command := range []string{learn + Jail + "/bin/probe key jailctl-test", learn + Jail + "/bin/probe key jailctl-test </dev/null 2>/dev/null | head -n1"} {
+		tty.send(command + "; echo af\"\"ter\n")
+		if got := tty.expect("after\r\n"); !strings.Contains(got, "\r\nnone\r\n") {
+			t.Errorf("keys: %s", got)
+		}
+		tty.expect("READY>")
+	}
+}
+
+// The terminal that root's learn makes is as good as root's own, and root's is left as
+// it was.
+func TestLearnAsRootTerminal(t *testing.T) {
+	tty := rootsTerminal(t, "jailctl-test")
+	before := tty.modes()
+	learn := "cd " + Public + "; " + Jailctl + " learn --as " + Alice.Name + " -- "
+	tty.send(learn + "sh -c 'stty -echo; echo re\"\"ady; read x; echo got=$x; exec sleep 98611'\n")
+	tty.expect("ready")
+	tty.send("hello\n")
+	tty.expect("got=hello")
+	tty.send("\x1a")
+	tty.expect("Stopped")
+	tty.expect("READY>")
+	tty.send("fg\n")
+	tty.expect("98611")
+	tty.send("\x03")
+	tty.expect("ended by signal 2")
+	tty.expect(`"/usr/bin/sleep"`)
+	tty.expect("READY>")
+	if tty.modes() != before {
+		t.Error("root's terminal has other modes")
+	}
+	tty.send("echo status=$?\n")
+	tty.expect("status=0")
+	Gone(t, "98611")
+}
+
+// Nor has a command in a jail root's terminal.
+func TestLearnInAsRoot(t *testing.T) {
+	Apply(t, "web", everyone)
+	tty := rootsTerminal(t, "jailctl-test")
+	tty.send("stty rows 33 cols 99; " + Jailctl + " learn --in web -- sh -c 'stty size; stty rows 77'\n")
+	tty.expect("33 99")
+	tty.expect("found all that the host has")
+	tty.expect("READY>")
+	tty.send("stty size\n")
+	tty.expect("33 99")
+}
+
+// With fs.suid_dumpable=1 processes of the user's could take hold of the one that is
+// about to become theirs.
+func TestLearnDumpable(t *testing.T) {
+	const knob = "/proc/sys/fs/suid_dumpable"
+	before, err := os.ReadFile(knob)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.WriteFile(knob, before, 0) })
+	for value, status := range map[string]int{"0": 0, "1": 2, "2": 0} {
+		if err := os.WriteFile(knob, []byte(value), 0); err != nil {
+			t.Fatal(err)
+		}
+		if r := Root(t, Jailctl, "learn", "--as", Alice.Name, "true"); r.Status != status || status != 0 && !strings.Contains(r.Err, "sysctl fs.suid_dumpable=0") {
+			t.Errorf("fs.suid_dumpable=%s: %+v, want status %d", value, r, status)
+		}
+	}
+}
+
 // The installer trusts nothing that it is given.
 func TestLearnInstaller(t *testing.T) {
 	good := map[string][]byte{

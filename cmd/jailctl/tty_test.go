@@ -54,7 +54,26 @@ func newTerminal(t *testing.T) *terminal {
 func onTerminal(t *testing.T, cmd *exec.Cmd) *terminal {
 	t.Helper()
 	master, slave := openPTY(t)
-	As(Alice, cmd)
+	return onSlave(t, As(Alice, cmd), master, slave)
+}
+
+// rootsTerminal is newTerminal of root's, where the session keyring has a key.
+func rootsTerminal(t *testing.T, key string) *terminal {
+	t.Helper()
+	master, slave := openPTY(t)
+	if err := slave.Chown(0, -1); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(Jail+"/bin/probe", "addkey", key, "/bin/bash", "--norc", "--noprofile", "-i")
+	cmd.Env, cmd.SysProcAttr = []string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8"}, &syscall.SysProcAttr{Setsid: true}
+	tty := onSlave(t, cmd, master, slave)
+	tty.expect("READY>")
+	return tty
+}
+
+// onSlave is onTerminal with ids and terminal as they are given.
+func onSlave(t *testing.T, cmd *exec.Cmd, master, slave *os.File) *terminal {
+	t.Helper()
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 	cmd.SysProcAttr.Setctty = true
 	cmd.Env = append(cmd.Env, "PS1=READY>", "TERM=dumb", "HISTFILE=")

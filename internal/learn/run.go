@@ -22,6 +22,8 @@ type Command struct {
 	Path string // of the program, with a slash
 	Argv []string
 	Env  []string
+	// Setsid: it leads a session, without a terminal.
+	Setsid bool
 	// Started is called with the number of the process; Stopped when a terminal has
 	// stopped it; Seen when the terminal sent it a signal. Each may be nil.
 	Started func(pid int)
@@ -76,7 +78,7 @@ func (r *Record) run(cmd Command) (syscall.WaitStatus, error) {
 // which stops at execve, hands over to the other.
 func stopped(cmd Command) (pid int, err error) {
 	pid, err = syscall.ForkExec(cmd.Path, cmd.Argv, &syscall.ProcAttr{
-		Env: cmd.Env, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Ptrace: true},
+		Env: cmd.Env, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Ptrace: true, Setsid: cmd.Setsid},
 	})
 	if err == syscall.EPERM {
 		err = errors.New("the kernel does not let you trace (kernel.yama.ptrace_scope), or execute it")

@@ -47,7 +47,11 @@ func Monitor(args []string) int {
 	signals, gone := make(chan syscall.Signal), make(chan modes)
 	go listen(socket, signals, gone)
 
-	pid, err := syscall.ForkExec(paths.Bin+"/jailctl", append([]string{"jailctl"}, args[2:]...), &syscall.ProcAttr{
+	program, name := paths.Bin+"/jailctl", "jailctl"
+	if len(args) > 2 && args[2] == "learn" {
+		program, name = paths.Libexec+"/jailctl-admin", LearnName
+	}
+	pid, err := syscall.ForkExec(program, append([]string{name}, args[2:]...), &syscall.ProcAttr{
 		Env:   syscall.Environ(),
 		Files: []uintptr{0, 1, 2},
 		Sys: &syscall.SysProcAttr{
@@ -59,7 +63,7 @@ func Monitor(args []string) int {
 		},
 	})
 	if err != nil {
-		say("cannot start " + paths.Bin + "/jailctl: " + err.Error())
+		say("cannot start " + program + ": " + err.Error())
 		return unusable
 	}
 	var status syscall.WaitStatus

@@ -1,4 +1,5 @@
-// Package pty is `jailctl run --tty=pty`: the command gets a terminal of its own.
+// Package pty is `jailctl run --tty=pty`: the command gets a terminal of its own. So
+// does that of root's `jailctl learn`.
 //
 //	the caller's shell
 //	  └─ jailctl-pty      Run: the caller's terminal, in raw mode, and the pty's master
@@ -23,10 +24,12 @@ import (
 	"jailctl/internal/paths"
 )
 
-// Names under which jailctl-admin is Run or Monitor, not jailctl's other verbs.
+// Names under which jailctl-admin is Run or Monitor, not jailctl's other verbs, and
+// under which it is root's learn, where nothing of root's is left to the command.
 const (
 	RunName     = "jailctl-pty"
 	MonitorName = "jailctl-monitor"
+	LearnName   = "jailctl-learn"
 )
 
 // holds is more than a pty does.
