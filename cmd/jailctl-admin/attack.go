@@ -17,6 +17,7 @@ import (
 	"jailctl/internal/attack"
 	"jailctl/internal/attack/outside"
 	"jailctl/internal/paths"
+	"jailctl/internal/pty"
 	"jailctl/policy"
 	"jailctl/policy/source"
 	"jailctl/proto/jailpb"
@@ -45,6 +46,10 @@ type rehearsal struct {
 func (p *program) attack(name, as string, asJSON bool) error {
 	if !p.root {
 		return cannot("sudo jailctl doctor --attack "+name, "attack %q: the probes go into the jail, and only root can put them there", name)
+	}
+	if !p.apart {
+		// The caller's processes can take hold of the jailctl that is run as the caller.
+		return p.setApart("attack", pty.ApartName)
 	}
 	// Everything that is made is taken away again, also after Ctrl-C.
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)

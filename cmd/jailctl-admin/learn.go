@@ -106,7 +106,7 @@ func (p *program) learn(o learnOptions, argv []string) error {
 		return cannot("a name is up to 63 of a-z 0-9 _ . -, a letter or digit first", "learn: %q is not a jail's name", jail)
 	}
 	if p.root && !p.apart {
-		return p.setApart()
+		return p.learnApart()
 	}
 	install := p.writeHere
 	switch {
@@ -208,25 +208,34 @@ func (p *program) learner(as string) (source.User, error) {
 	return user, nil
 }
 
-// setApart starts root's learn again, where the command can reach nothing of root's: on a
-// terminal of its own, since whoever has root's can type into it (TIOCSTI), and without
-// root's open files and session keyring. A thread has a keyring of its own, and all others
-// keep theirs until execve(2).
-func (p *program) setApart() error {
+// setApart starts jailctl again, before it runs what is another user's, so that root's open
+// files and session keyring are not within that user's reach; under name, or on a terminal
+// of its own. A thread has a keyring of its own, and all others keep theirs until execve(2).
+func (p *program) setApart(verb, name string) error {
+	// Ids are changed in one thread or process after another that share memory. The first
+	// would be open to processes of the user's, and with it the others, who are root.
+	if b, err := os.ReadFile("/proc/sys/fs/suid_dumpable"); err != nil || strings.TrimSpace(string(b)) == "1" {
+		return cannot("sysctl fs.suid_dumpable=0", "%s safely while fs.suid_dumpable is 1", verb)
+	}
 	runtime.LockOSThread()
 	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return cannot("", "learn: cannot leave root's open files: %w", err)
+		return cannot("", "%s: cannot leave root's open files: %w", verb, err)
 	}
 	if _, err := unix.KeyctlInt(unix.KEYCTL_JOIN_SESSION_KEYRING, 0, 0, 0, 0); err != nil && err != unix.ENOSYS {
-		return cannot("", "learn: cannot leave root's session keyring: %w", err)
-	}
-	name := pty.LearnName
-	if onTerminal() {
-		name = pty.RunName
+		return cannot("", "%s: cannot leave root's session keyring: %w", verb, err)
 	}
 	file := paths.Libexec + "/jailctl-admin"
 	err := syscall.Exec(file, append([]string{name}, os.Args[1:]...), os.Environ())
 	return cannot("", "start %s: %w", file, err)
+}
+
+// learnApart is setApart for learn: whoever has root's terminal can type into it (TIOCSTI),
+// read its keys and set its modes.
+func (p *program) learnApart() error {
+	if onTerminal() {
+		return p.setApart("learn", pty.RunName)
+	}
+	return p.setApart("learn", pty.ApartName)
 }
 
 // onTerminal reports whether a standard stream is one.
@@ -244,11 +253,6 @@ var kept = regexp.MustCompile(`^(PATH|TERM|LANG|LC_[A-Z]+|TZ)=`)
 
 // become gives up root for good, and returns the environment of the user.
 func (p *program) become(user source.User) ([]string, error) {
-	// Threads change their ids one after another. The first would be open to processes of
-	// the user's, and with it the memory in which the others are root.
-	if b, err := os.ReadFile("/proc/sys/fs/suid_dumpable"); err != nil || strings.TrimSpace(string(b)) == "1" {
-		return nil, cannot("sysctl fs.suid_dumpable=0", "learn as %q safely while fs.suid_dumpable is 1", user.Name)
-	}
 	groups, err := p.groups(user)
 	if err != nil {
 		return nil, cannot("", "learn as %q: cannot learn the groups: %w", user.Name, err)

@@ -25,7 +25,7 @@ func (p *program) learnIn(jail string, argv []string) error {
 		return usage(wrong, "")
 	}
 	if p.root && !p.apart {
-		return p.setApart()
+		return p.learnApart()
 	}
 	record, err := learn.New("/")
 	if err != nil {

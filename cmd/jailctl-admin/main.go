@@ -31,7 +31,7 @@ import (
 // host is what the verbs ask of the machine; tests put their own there.
 type host struct {
 	root  bool
-	apart bool // learn was started by setApart
+	apart bool // jailctl was started again by setApart
 	names source.Names
 	// files is where the "/" is that jails are made from: "" for the machine's own.
 	files string
@@ -60,7 +60,7 @@ func main() {
 		os.Exit(installTexts(os.Args[1:], os.Stdin, os.Stdout, source.System()))
 	}
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr, host{
-		root: os.Geteuid() == 0, apart: os.Args[0] == pty.LearnName, names: source.System(), groups: source.Memberships, listed: source.Listed, read: safepath.File, askHelper: client.Ask, landlock: confine.Probe, machine: thisMachine{},
+		root: os.Geteuid() == 0, apart: os.Args[0] == pty.ApartName, names: source.System(), groups: source.Memberships, listed: source.Listed, read: safepath.File, askHelper: client.Ask, landlock: confine.Probe, machine: thisMachine{},
 	}))
 }
 

@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"encoding/json"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -140,5 +141,40 @@ func TestDoctorAttackInterrupted(t *testing.T) {
 	if err := cmd.Wait(); err == nil || cmd.ProcessState.ExitCode() != 2 {
 		t.Errorf("%v", cmd.ProcessState)
 	}
+	untouched(t)
+}
+
+// What root has open is closed before anything runs as the caller, whose processes could
+// take it from there: long before the end, for which nobody reads what it prints.
+func TestDoctorAttackApart(t *testing.T) {
+	Apply(t, "web", everyone)
+	var p [2][2]int
+	for i := range p {
+		if err := unix.Pipe2(p[i][:], unix.O_CLOEXEC|unix.O_NONBLOCK); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open, out := os.NewFile(uintptr(p[0][0]), "open"), os.NewFile(uintptr(p[1][0]), "out")
+	defer open.Close()
+	for full := false; !full; {
+		_, err := unix.Write(p[1][1], make([]byte, 4096))
+		full = err == unix.EAGAIN
+	}
+	if err := unix.SetNonblock(p[1][1], false); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(Jailctl, "doctor", "--attack", "web", "--as", Alice.Name)
+	cmd.Stdout, cmd.ExtraFiles = os.NewFile(uintptr(p[1][1]), "out"), []*os.File{os.NewFile(uintptr(p[0][1]), "open")}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	cmd.ExtraFiles[0].Close()
+	open.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := open.Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("root's pipe: %v", err)
+	}
+	cmd.Process.Signal(unix.SIGINT)
+	out.Close()
+	cmd.Wait()
 	untouched(t)
 }

@@ -49,7 +49,7 @@ func Monitor(args []string) int {
 
 	program, name := paths.Bin+"/jailctl", "jailctl"
 	if len(args) > 2 && args[2] == "learn" {
-		program, name = paths.Libexec+"/jailctl-admin", LearnName
+		program, name = paths.Libexec+"/jailctl-admin", ApartName
 	}
 	pid, err := syscall.ForkExec(program, append([]string{name}, args[2:]...), &syscall.ProcAttr{
 		Env:   syscall.Environ(),

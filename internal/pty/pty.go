@@ -25,11 +25,11 @@ import (
 )
 
 // Names under which jailctl-admin is Run or Monitor, not jailctl's other verbs, and
-// under which it is root's learn, where nothing of root's is left to the command.
+// under which root's has left behind what another user's command must not have.
 const (
 	RunName     = "jailctl-pty"
 	MonitorName = "jailctl-monitor"
-	LearnName   = "jailctl-learn"
+	ApartName   = "jailctl-apart"
 )
 
 // holds is more than a pty does.
