@@ -130,6 +130,52 @@ func TestDamaged(t *testing.T) {
 	}
 }
 
+// An interpreter of the file's own says what $LIB is, and the file how often: neither
+// makes much of little.
+func TestLongLib(t *testing.T) {
+	for name, c := range map[string]struct{ dirs, rpath string }{
+		"of a megabyte":     {"/lib" + strings.Repeat("A", 1<<20) + "/\x00", "/" + strings.Repeat("$LIB", 12_000)},
+		"of a path's size":  {"/lib" + strings.Repeat("A", 4000) + "/\x00", "/" + strings.Repeat("$LIB", 12_000)},
+		"in many paths":     {"/lib" + strings.Repeat("A", 4000) + "/\x00", strings.Repeat("/$LIB:", 8_000)},
+		"among a million":   {strings.Repeat("/lib/\x00", 1<<20), "/$LIB"},
+		"in a name":         {"/lib" + strings.Repeat("A", 4000) + "/\x00", ""},
+		"a long name":       {"/lib/\x00", "/:/ld"},
+		"as many as fit in": {strings.Repeat("/lib"+strings.Repeat("A", 4000)+"/\x00", 2_000), "/$LIB"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			needed := entry{elf.DT_NEEDED, "x.so", 0}
+			if c.rpath == "" {
+				needed.text = "/" + strings.Repeat("$LIB", 12_000)
+			}
+			if name == "a long name" {
+				needed.text = strings.Repeat("x", 50_000)
+			}
+			write(t, root+"/ld", append(image{}.bytes(), "\x00"+c.dirs...))
+			write(t, root+"/p", image{interp: "/ld", dynamic: []entry{needed, {elf.DT_RUNPATH, c.rpath, 0}}}.bytes())
+			h := host.New(root)
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			o, err := New(h).Resolve("/p")
+			runtime.ReadMemStats(&after)
+			if err != nil || len(o.Missing) != 1 {
+				t.Errorf("%+v, %v", o, err)
+			}
+			if used := (after.TotalAlloc - before.TotalAlloc) >> 20; used > 100 {
+				t.Errorf("%d megabytes", used)
+			}
+			if n := len(h.Asked()); n > 1000 {
+				t.Errorf("it looked at %d paths", n)
+			}
+			for at := range h.Asked() {
+				if len(at) > longest {
+					t.Errorf("it looked at a path of %d bytes", len(at))
+				}
+			}
+		})
+	}
+}
+
 // cacheOf is an ld.so.cache, as ldconfig would write it.
 func cacheOf(levels []string, entries ...cacheEntry) []byte {
 	le := binary.LittleEndian

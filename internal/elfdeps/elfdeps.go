@@ -376,7 +376,7 @@ func (c *closure) find(name string, by *object) (*object, error) {
 	if strings.Contains(name, "/") {
 		at := name
 		if !c.ld.musl {
-			at = c.ld.expand(name, c.ld.origin(by.path))
+			at = c.ld.expand(name, c.ld.origin(by.path), longest)
 		}
 		if !strings.HasPrefix(at, "/") {
 			return nil, nil
@@ -537,6 +537,9 @@ func (c *closure) in(dir, name string, by *object) (*object, error) {
 func (c *closure) open(at, name string, by *object) (o *object, there bool, err error) {
 	if err := c.step(); err != nil {
 		return nil, false, err
+	}
+	if len(at) >= longest {
+		return nil, false, nil // not to be remembered in each directory
 	}
 	real, err := c.host.Real(at)
 	if absent(err) {

@@ -364,7 +364,7 @@ func TestHaswell(t *testing.T) {
 		{elf.ELFCLASS64, elf.EM_AARCH64}: "/aarch64/aarch64",
 	} {
 		l := loader{machine: m}
-		if got := l.expand("/$PLATFORM/${PLATFORM}", ""); got != want {
+		if got := l.expand("/$PLATFORM/${PLATFORM}", "", longest); got != want {
 			t.Errorf("%v: %q, want %q", m, got, want)
 		}
 	}

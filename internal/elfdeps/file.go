@@ -24,6 +24,7 @@ const (
 	maxDynamic = 1 << 20
 	maxString  = 64 << 10
 	maxNames   = 10_000
+	maxBuiltIn = 64   // directories in a loader; glibc's have 4
 	longest    = 4096 // a path, PATH_MAX
 )
 

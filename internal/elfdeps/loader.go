@@ -135,8 +135,11 @@ func systemDirs(b []byte) []string {
 		if i := bytes.LastIndexFunc(s, notInPath); i >= 0 {
 			s, run = s[i+1:], nil
 		}
-		if len(s) < 5 || s[0] != '/' || s[len(s)-1] != '/' || !bytes.Contains(s, []byte("/lib")) {
+		if len(s) < 5 || len(s) > longest || s[0] != '/' || s[len(s)-1] != '/' || !bytes.Contains(s, []byte("/lib")) {
 			run = nil
+			continue
+		}
+		if len(run) == maxBuiltIn {
 			continue
 		}
 		run = append(run, string(s))
@@ -178,19 +181,22 @@ func splitMusl(s string) []string {
 
 var token = regexp.MustCompile(`\$(?:(ORIGIN|LIB|PLATFORM)\b|\{(ORIGIN|LIB|PLATFORM)\})`)
 
-// expand replaces the tokens of ld.so(8) in a path that an object in origin has.
-func (l *loader) expand(s, origin string) string {
+// expand replaces the tokens of ld.so(8) in a path that an object in origin has. What
+// would be longer than most is "": 60 KB of tokens, in a file of a user's whose
+// interpreter is that user's too, could otherwise stand for gigabytes.
+func (l *loader) expand(s, origin string, most int) string {
 	if !strings.Contains(s, "$") {
 		return s
 	}
 	if l.musl {
 		// Any other use of $ makes musl disregard the whole.
-		if strings.Contains(strings.NewReplacer("${ORIGIN}", "", "$ORIGIN", "").Replace(s), "$") {
+		bare := strings.NewReplacer("${ORIGIN}", "", "$ORIGIN", "").Replace(s)
+		if strings.Contains(bare, "$") || len(bare)+strings.Count(s, "$")*len(origin) > most {
 			return ""
 		}
 		return strings.NewReplacer("${ORIGIN}", origin, "$ORIGIN", origin).Replace(s)
 	}
-	return token.ReplaceAllStringFunc(s, func(t string) string {
+	value := func(t string) string {
 		switch strings.Trim(t, "${}") {
 		case "ORIGIN":
 			return origin
@@ -202,7 +208,15 @@ func (l *loader) expand(s, origin string) string {
 			platform = "haswell"
 		}
 		return platform
-	})
+	}
+	size := len(s)
+	for _, t := range token.FindAllString(s, -1) {
+		size += len(value(t)) - len(t)
+	}
+	if size > most {
+		return ""
+	}
+	return token.ReplaceAllStringFunc(s, value)
 }
 
 // origin is the directory of an object, from the path as it is: cleaning it could
@@ -216,14 +230,20 @@ func (l *loader) origin(name string) string {
 }
 
 // split is a DT_RPATH or DT_RUNPATH as directories, without those that depend on
-// the working directory.
+// the working directory. What is too long to be a path is nowhere, and neither is what
+// comes after a megabyte.
 func (l *loader) split(s, origin string) []string {
 	if l.musl {
-		return splitMusl(l.expand(s, origin))
+		return splitMusl(l.expand(s, origin, maxDynamic))
 	}
 	var dirs []string
+	total := 0
 	for _, dir := range strings.Split(s, ":") {
-		if dir = l.expand(dir, origin); strings.HasPrefix(dir, "/") {
+		dir = l.expand(dir, origin, longest)
+		if total += len(dir); total > maxDynamic {
+			break
+		}
+		if strings.HasPrefix(dir, "/") {
 			dirs = append(dirs, strings.TrimRight(dir, "/")+"/")
 		}
 	}

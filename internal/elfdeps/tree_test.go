@@ -992,7 +992,7 @@ func TestLoaderItself(t *testing.T) {
 		if l.lib != said["dl_dst_lib"] {
 			t.Errorf("%s: $LIB is %q, it says %q", loader, l.lib, said["dl_dst_lib"])
 		}
-		if got := l.expand("$PLATFORM", ""); got != said["dl_platform"] {
+		if got := l.expand("$PLATFORM", "", longest); got != said["dl_platform"] {
 			t.Errorf("%s: $PLATFORM is %q, it says %q", loader, got, said["dl_platform"])
 		}
 		if l.hwcaps != (said["dl_hwcaps_subdirs"] == strings.Join(cpuLevels, ":")) {
