@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -119,6 +120,39 @@ func announced(t *testing.T, size int64) []byte {
 		t.Fatal(err)
 	}
 	return b.Bytes()
+}
+
+// TestPAX: of a header with a name and a megabyte of remarks, the name is kept.
+func TestPAX(t *testing.T) {
+	var b []byte
+	for i := range 50 {
+		kind := byte(tar.TypeReg)
+		if i%2 == 0 {
+			kind = tar.TypeSymlink
+		}
+		m := raw(t, "comment", strings.Repeat("x", 1_000_000), "path", fmt.Sprintf("f%d", i), "linkpath", "to")
+		copy(m[len(m)-1536:], retyped(m[len(m)-1536:], kind))
+		b = append(b, m[:len(m)-1024]...)
+	}
+	name := put(t, append(b, make([]byte, 1024)...))
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before, seen := heap(), 0
+	err := Read(name, func(Member, io.Reader) error {
+		if seen++; seen == 1 {
+			if now := heap(); now > before+10<<20 {
+				t.Errorf("%d megabytes are kept", (now-before)>>20)
+			}
+		}
+		return nil
+	})
+	if seen != 50 || err != nil {
+		t.Errorf("%d members, %v", seen, err)
+	}
 }
 
 // TestNUL: names that the format cannot hold end there, as for every tar program.

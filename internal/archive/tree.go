@@ -130,9 +130,11 @@ func (t *tree) member(h *tar.Header, image bool) (*entry, *removal, error) {
 	if t.left.members < 0 || t.left.names < 0 {
 		return nil, nil, errTooMany
 	}
+	// What is kept is cloned: a name is a part of its PAX header, of up to a megabyte,
+	// and would keep all of that, a thousand times what is counted.
 	f := &file{
 		mode: uint32(h.Mode & 0o7777), layer: len(t.starts) - 1, order: e.order,
-		name: h.Name, flag: h.Typeflag,
+		name: strings.Clone(h.Name), flag: h.Typeflag,
 	}
 	switch h.Typeflag {
 	case tar.TypeReg, tar.TypeCont, tar.TypeGNUSparse:
@@ -177,7 +179,7 @@ func (t *tree) member(h *tar.Header, image bool) (*entry, *removal, error) {
 		}
 		t.announced -= f.size
 	case Symlink:
-		if f.target = h.Linkname; f.target == "" || len(f.target) >= pathMax {
+		if f.target = strings.Clone(h.Linkname); f.target == "" || len(f.target) >= pathMax {
 			return nil, nil, fault(fmt.Sprintf("is a symbolic link with a target of %d bytes, which no system takes%s", len(f.target), anew))
 		}
 	case HardLink:
