@@ -212,25 +212,29 @@ func word(k jailpb.Entry_Kind) string {
 }
 
 // real follows the links of the tree itself from a path in it: to "/" for "..".
-// What is not in the tree yet is taken to be no link.
-func (p *planner) real(name string) string {
+// What is not in the tree yet is taken to be no link. It leads nowhere where the kernel
+// would not go: a path of its own behind too many links would have a link on the way, out
+// of the tree.
+func (p *planner) real(name string) (at string, ok bool) {
 	done, rest := "/", name
 	for links := 0; rest != ""; {
 		var part string
 		part, rest, _ = strings.Cut(strings.TrimLeft(rest, "/"), "/")
 		at := path.Join(done, part) // ".." too: done has no links
 		e := p.tree[at]
-		if e == nil || e.Kind != jailpb.Entry_SYMLINK || links > 40 {
+		if e == nil || e.Kind != jailpb.Entry_SYMLINK {
 			done = at
 			continue
 		}
-		links++
+		if links++; links > 40 {
+			return "", false
+		}
 		if strings.HasPrefix(string(e.Target), "/") {
 			done = "/"
 		}
 		rest = string(e.Target) + "/" + rest
 	}
-	return done
+	return done, true
 }
 
 // way makes the directories, and the links among them, that lead to name in the
@@ -292,7 +296,12 @@ func (p *planner) way(at contents.At, dir string) (inside, outside string, ok bo
 		}
 		// The tree has something here that the host has not in this form, or they agree.
 		if have = p.tree[in]; have.Kind == jailpb.Entry_SYMLINK {
-			in = p.real(in)
+			to, ok := p.real(in)
+			if !ok {
+				p.problem(at, "mend the links, or leave the path out", "symbolic links of the jail go round in a circle at %q", in)
+				return "", "", false
+			}
+			in = to
 			have = p.tree[in]
 			if have == nil {
 				have = p.put(at, in, &jailpb.Entry{Kind: jailpb.Entry_DIRECTORY, Mode: 0o755})
@@ -972,7 +981,11 @@ func (p *planner) unpack(a contents.Path) {
 			regular[m.Path] = m
 		}
 		dir, base := path.Split(m.Path)
-		in := path.Join(p.real(path.Clean(dir)), base)
+		to, ok := p.real(path.Clean(dir))
+		in := path.Join(to, base)
+		if !ok {
+			return fmt.Errorf("symbolic links in %q go round in a circle on the way to %q", p.archive, m.Path)
+		}
 		if p.excluded(m.Path) || p.excluded(in) || p.state(in) {
 			return nil
 		}
@@ -1064,7 +1077,7 @@ func (p *planner) finish(plan *Plan) {
 		if !strings.HasPrefix(target, "/") {
 			target = path.Dir(string(e.Path)) + "/" + target
 		}
-		if p.tree[p.real(target)] == nil {
+		if to, ok := p.real(target); ok && p.tree[to] == nil {
 			plan.Notes = append(plan.Notes, fmt.Sprintf("the link %q leads to %q, which is not in the jail", e.Path, e.Target))
 		}
 	}

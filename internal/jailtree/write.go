@@ -88,7 +88,8 @@ func (w *writer) all() error {
 	}
 	for _, d := range dirs[1:] {
 		step("make directory")
-		if err := unix.Mkdirat(int(w.root.Fd()), relative(d.Path), 0o700); err != nil {
+		err := w.within(d.Path, func(dir int, base string) error { return unix.Mkdirat(dir, base, 0o700) })
+		if err != nil {
 			return w.failed("mkdir", d, err)
 		}
 	}
@@ -100,7 +101,10 @@ func (w *writer) all() error {
 	}
 	for _, e := range again {
 		step("link")
-		if err := unix.Linkat(int(w.root.Fd()), relative(e.SameAs), int(w.root.Fd()), relative(e.Path), 0); err != nil {
+		err := w.within(e.SameAs, func(from int, its string) error {
+			return w.within(e.Path, func(to int, base string) error { return unix.Linkat(from, its, to, base, 0) })
+		})
+		if err != nil {
 			return w.failed("link", e, err)
 		}
 	}
@@ -110,6 +114,17 @@ func (w *writer) all() error {
 		}
 	}
 	return nil
+}
+
+// within does something in the directory that a path is in. A plan has no links on the
+// way to anything; if it had, from an archive of a user's, they would lead out of the tree.
+func (w *writer) within(name []byte, do func(dir int, base string) error) error {
+	dir, err := openDir(w.root, relative([]byte(path.Dir(string(name)))))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return do(int(dir.Fd()), path.Base(string(name)))
 }
 
 func (w *writer) failed(op string, e Entry, err error) error {
