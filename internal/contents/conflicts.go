@@ -67,7 +67,7 @@ func (c *conflicts) add(by At, p, what string, state bool) {
 		c.at[p] = made{by, p, what, state}
 		c.all = append(c.all, c.at[p])
 	} else if other.what != what {
-		c.note(other.At, "remove one of the two", "%q is a %s, and %s makes it a %s", p, other.what, other.At.to(by), what)
+		c.note(other.At, "remove one of the two", "%q is a %s, and %s makes it a %s", p, other.what, other.At.To(by), what)
 	}
 }
 
@@ -80,7 +80,7 @@ func (c *conflicts) above(m made) {
 			if top.what == "symlink" {
 				fix = "name the directory that the symlink stands for"
 			}
-			c.note(m.At, fix, "%q is beneath %q, which is the %s that %s asks for", m.path, dir, top.what, m.At.to(top.At))
+			c.note(m.At, fix, "%q is beneath %q, which is the %s that %s asks for", m.path, dir, top.what, m.At.To(top.At))
 		}
 	}
 }
@@ -90,13 +90,13 @@ func (c *conflicts) above(m made) {
 func (c *conflicts) inState(at At, p, dir string) {
 	for ; dir != "/"; dir = path.Dir(dir) {
 		if top := c.at[dir]; top.state {
-			c.note(at, "remove one of the two, or move it", "%q is in the state directory %q of %s, which builds leave alone", p, dir, at.to(top.At))
+			c.note(at, "remove one of the two, or move it", "%q is in the state directory %q of %s, which builds leave alone", p, dir, at.To(top.At))
 		}
 	}
 }
 
-// to is how one place is called in a message about another.
-func (a At) to(b At) string {
+// To is how one place is called in a message about another.
+func (a At) To(b At) string {
 	if a.File == b.File {
 		return fmt.Sprintf("line %d", b.Line)
 	}

@@ -363,13 +363,16 @@ func (p *planner) excluded(name string) bool {
 
 // state tells whether a path of the tree is a state directory or in one: what is there
 // is its owner's.
-func (p *planner) state(in string) bool {
+func (p *planner) state(in string) bool { return p.stateOf(in) != nil }
+
+// stateOf is the state directory that a path of the tree is, or is in.
+func (p *planner) stateOf(in string) *Entry {
 	for ; in != "/"; in = path.Dir(in) {
 		if e := p.tree[in]; e != nil && e.State {
-			return true
+			return e
 		}
 	}
-	return false
+	return nil
 }
 
 // how says in what manner a path was asked for.
@@ -381,6 +384,13 @@ type how struct {
 	named bool
 	// by is the user whose link leads there, or whose file needs it; 0 is root.
 	by uint32
+	// must: a line asks for this very path, and it is a mistake where the file keeps it
+	// out; with program also for what a link stands for.
+	must, program bool
+	// needed is the file of which it is the interpreter or a library.
+	needed string
+	// packaged: it was found in a package.
+	packaged bool
 }
 
 // add puts what the host has at name into the tree, with what it stands for where it
@@ -392,6 +402,9 @@ func (p *planner) add(at contents.At, name string, how how) {
 	}
 	inside, outside, ok := p.way(at, dir)
 	if !ok {
+		if inside != "" {
+			p.owned(at, name, inside, how)
+		}
 		return
 	}
 	in, out := path.Join(inside, base), path.Join(outside, base)
@@ -399,7 +412,11 @@ func (p *planner) add(at contents.At, name string, how how) {
 		p.problem(at, "name what of it the jail needs", "the whole host cannot be a jail")
 		return
 	}
-	if p.excluded(in) || p.state(in) {
+	if p.excluded(in) {
+		return
+	}
+	if p.state(in) {
+		p.owned(at, name, in, how)
 		return
 	}
 	info, err := p.Files.Lstat(out)
@@ -454,6 +471,23 @@ func (p *planner) add(at contents.At, name string, how how) {
 			fix = "devices: names those that a jail can have"
 		}
 		p.problem(at, fix, "%q is not a file, a directory or a link", out)
+	}
+}
+
+// owned tells of a path of the host that leads to in, a state directory or in one, and so
+// is left out.
+func (p *planner) owned(at contents.At, name, in string, how how) {
+	state := p.stateOf(in)
+	where := fmt.Sprintf("is in the state directory %q of %s, which builds leave alone", state.Path, at.To(state.asker))
+	switch {
+	case how.needed != "" && how.named:
+		p.problem(at, "move the state directory", "%q needs %q, which %s", how.needed, name, where)
+	case how.needed != "":
+		p.note("%q needs %q, which %s", how.needed, name, where)
+	case how.must:
+		p.problem(at, "remove one of the two, or move it", "%q %s", name, where)
+	case how.packaged && in != string(state.Path):
+		p.note("%s: what the package has in the state directory %q of %s is left out, as builds leave that alone", at, state.Path, at.To(state.asker))
 	}
 }
 
@@ -564,6 +598,7 @@ func (p *planner) target(at contents.At, link, target string, how how) {
 	if its, err := p.Files.Lstat(link); err == nil && its.UID != 0 {
 		how.by = its.UID
 	}
+	how.must = how.must && how.program
 	info, err := p.Files.Lstat(real)
 	if err == nil && (info.IsRegular() || how.named) {
 		p.add(at, target, how)
@@ -634,7 +669,7 @@ func (p *planner) interpreter(at contents.At, script, head string, by uint32) {
 		p.problem(at, "install it, or leave the script out", "the script %q needs %q, which is no program on the host", script, words[0])
 		return
 	}
-	p.add(at, words[0], how{named: true, by: by})
+	p.add(at, words[0], how{named: true, by: by, needed: script})
 	if path.Base(words[0]) != "env" {
 		return
 	}
@@ -648,7 +683,7 @@ func (p *planner) interpreter(at contents.At, script, head string, by uint32) {
 		p.problem(at, "install it, or leave the script out", "the script %q has env(1) look up %q, which is no program in %s", script, name, strings.Join(searched, ", "))
 		return
 	}
-	p.add(at, found, how{named: true, by: by})
+	p.add(at, found, how{named: true, by: by, needed: script})
 }
 
 // sought is the program that env(1) would look up for the words of a script's first
@@ -715,14 +750,14 @@ func (p *planner) libraries(at contents.At, name string, asked how) {
 		return
 	}
 	if o.Interp != "" {
-		p.add(at, o.Interp, asked.library())
+		p.add(at, o.Interp, asked.library(name))
 	}
 	for _, l := range slices.Concat(o.Libraries, o.OtherCPUs) {
-		p.add(at, l.Path, asked.library())
+		p.add(at, l.Path, asked.library(name))
 	}
 	if o.Cache != "" {
 		// In directories that the loader knows from its cache alone.
-		p.add(at, o.Cache, asked.library())
+		p.add(at, o.Cache, asked.library(name))
 	}
 	for _, m := range o.Missing {
 		if asked.named {
@@ -759,7 +794,7 @@ func (p *planner) beside(o *elfdeps.Object, so string) string {
 }
 
 // library is how what a file needs is added: named with it, since it must be there.
-func (h how) library() how { return how{named: h.named, by: h.by} }
+func (h how) library(of string) how { return how{named: h.named, by: h.by, needed: of} }
 
 // searched is where programs without a directory are looked for.
 var searched = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
@@ -770,11 +805,11 @@ func (p *planner) program(name contents.Path) {
 			p.problem(name.At, "name it under paths: if it is not one", "%q is not a program", name.Path)
 			return
 		}
-		p.add(name.At, name.Path, how{named: true})
+		p.add(name.At, name.Path, how{named: true, must: true, program: true})
 		return
 	}
 	if found, ok := p.find(name.Path); ok {
-		p.add(name.At, found, how{named: true})
+		p.add(name.At, found, how{named: true, must: true, program: true})
 		return
 	}
 	p.problem(name.At, p.install(name.Path)+", or write its whole path", "there is no program %q in %s", name.Path, strings.Join(searched, ", "))
@@ -786,7 +821,7 @@ func (p *planner) paths(name contents.Path, needed bool) {
 		if _, err := p.Files.Real(name.Path); err != nil && !needed {
 			return
 		}
-		p.add(name.At, name.Path, how{whole: true, named: true})
+		p.add(name.At, name.Path, how{whole: true, named: true, must: true})
 		return
 	}
 	found := p.glob("/", strings.Split(strings.TrimPrefix(name.Path, "/"), "/"))
@@ -858,7 +893,7 @@ func (p *planner) installed() {
 				continue
 			}
 			for _, f := range files {
-				p.add(want.At, f, how{})
+				p.add(want.At, f, how{packaged: true})
 			}
 		}
 	}
