@@ -95,11 +95,13 @@ type planner struct {
 	Host
 	elf     *elfdeps.Resolver
 	spec    *contents.Spec
-	exclude []string
+	exclude []*exclusion
 	tree    map[string]*Entry
 	below   map[string]bool // directories of the host that were taken whole
 	looked  map[seen]bool   // files of which all that they need is there
 	dlopen  map[string][]string
+	asked   map[string]contents.At // what must be in the tree, and whose line it is
+	lacks   map[string][]lack      // what files need and exclude: keeps out
 	// archive is without links on the way to it, archived what changes with it.
 	archive, archived string
 	problems          Problems
@@ -117,7 +119,7 @@ type seen struct {
 func Make(spec *contents.Spec, h Host) (*Plan, error) {
 	p := &planner{
 		Host: h, elf: elfdeps.New(h.Files), spec: spec, tree: map[string]*Entry{}, below: map[string]bool{},
-		looked: map[seen]bool{}, dlopen: map[string][]string{},
+		looked: map[seen]bool{}, dlopen: map[string][]string{}, asked: map[string]contents.At{}, lacks: map[string][]lack{},
 	}
 	p.tree["/"] = &Entry{Entry: &jailpb.Entry{Path: []byte("/"), Kind: jailpb.Entry_DIRECTORY, Mode: 0o755}}
 	p.exclusions()
@@ -144,7 +146,9 @@ func Make(spec *contents.Spec, h Host) (*Plan, error) {
 		p.program(name)
 	}
 	for _, f := range spec.Files {
-		p.generated(f.At, f.Path, f.Mode, f.Text)
+		if at, asked := p.asked[p.generated(f.At, f.Path, f.Mode, f.Text)]; asked {
+			p.instead(at, f.Path, "has a text of its own by", f.At)
+		}
 	}
 	p.accounts()
 	for _, d := range spec.Devices {
@@ -329,19 +333,40 @@ func (p *planner) parents(at contents.At, name string) {
 	}
 }
 
-// exclusions are what is to be left out as it is written and, where that goes through
-// links of the host, as it is without them: /bin/sh stands for /usr/bin/sh as well.
+// exclusion is what one line of exclude: leaves out.
+type exclusion struct {
+	contents.Path
+	// patterns are the path as it is written and, where that goes through links of the
+	// host, as it is without them: /bin/sh stands for /usr/bin/sh as well.
+	patterns []string
+	// used: there was something to leave out.
+	used bool
+}
+
 func (p *planner) exclusions() {
 	for _, x := range p.spec.Exclude {
-		p.exclude = append(p.exclude, x.Path)
+		patterns := []string{x.Path}
 		dir, rest := path.Split(x.Path)
 		if i := strings.IndexAny(x.Path, meta); i >= 0 {
 			dir, rest = x.Path[:strings.LastIndex(x.Path[:i], "/")+1], x.Path[strings.LastIndex(x.Path[:i], "/")+1:]
 		}
 		if real, err := p.Files.Real(dir); err == nil && path.Join(real, rest) != x.Path {
-			p.exclude = append(p.exclude, escape.Replace(real)+"/"+rest)
+			patterns = append(patterns, escape.Replace(real)+"/"+rest)
+		}
+		p.exclude = append(p.exclude, &exclusion{x, patterns, false})
+	}
+}
+
+// has tells whether a path or a directory above it is meant.
+func (x *exclusion) has(name string) bool {
+	for ; name != "/" && name != "."; name = path.Dir(name) {
+		for _, pattern := range x.patterns {
+			if ok, _ := path.Match(pattern, name); ok {
+				return true
+			}
 		}
 	}
+	return false
 }
 
 // meta are the characters that make a path a pattern.
@@ -349,16 +374,63 @@ const meta = `*?[\`
 
 var escape = strings.NewReplacer(`*`, `\*`, `?`, `\?`, `[`, `\[`, `\`, `\\`)
 
-// excluded tells whether a path or a directory above it is to be left out.
-func (p *planner) excluded(name string) bool {
+// excluded is the first line that leaves a path out, nil where none does.
+func (p *planner) excluded(name string) (first *exclusion) {
 	for _, x := range p.exclude {
-		for at := name; at != "/" && at != "."; at = path.Dir(at) {
-			if ok, _ := path.Match(x, at); ok {
-				return true
-			}
+		if x.has(name) {
+			x.used = true
+			first = cmp.Or(first, x)
 		}
 	}
-	return false
+	return first
+}
+
+// away is the line that leaves a path of the host out.
+func (p *planner) away(name string) *exclusion {
+	dir, base := path.Split(name)
+	real, err := p.Files.Real(dir)
+	if err != nil {
+		return nil
+	}
+	return p.excluded(path.Join(real, base))
+}
+
+// leaves tells whether a path that was asked for as name is excluded, and tells an
+// administrator who would not expect that.
+func (p *planner) leaves(at contents.At, real, name string, how how) bool {
+	x := p.excluded(real)
+	switch {
+	case x == nil:
+		return false
+	case how.needed != "":
+		p.lacks[name] = append(p.lacks[name], lack{how.needed, x.At})
+	case how.must:
+		p.instead(at, name, "is excluded by", x.At)
+	}
+	return true
+}
+
+// lack is a file that needs what a line excludes.
+type lack struct {
+	by string
+	contents.At
+}
+
+// own tells whether a line is of the jail's own file, and not of a preset.
+func (p *planner) own(at contents.At) bool {
+	return len(p.spec.Sources) > 0 && at.File == p.spec.Sources[0]
+}
+
+// instead tells of what a line asks for and another line keeps out of the jail, or puts
+// something else in its place. In one file that is a mistake; what a preset asks for, the
+// jail's own file can take back, and nothing is said.
+func (p *planner) instead(at contents.At, name, what string, other contents.At) {
+	switch {
+	case at.File == other.File:
+		p.problem(at, "remove one of the two", "%q is asked for here and %s %s", name, what, at.To(other))
+	case !p.own(other):
+		p.note("%s: %q is asked for here and %s %s", at, name, what, at.To(other))
+	}
 }
 
 // state tells whether a path of the tree is a state directory or in one: what is there
@@ -397,7 +469,7 @@ type how struct {
 // is a link, and with what it needs to run.
 func (p *planner) add(at contents.At, name string, how how) {
 	dir, base := path.Split(name)
-	if p.skips(dir, base, how) || !p.permitted(at, name, how) {
+	if p.skips(at, name, how) || !p.permitted(at, name, how) {
 		return
 	}
 	inside, outside, ok := p.way(at, dir)
@@ -412,7 +484,7 @@ func (p *planner) add(at contents.At, name string, how how) {
 		p.problem(at, "name what of it the jail needs", "the whole host cannot be a jail")
 		return
 	}
-	if p.excluded(in) {
+	if p.leaves(at, in, name, how) {
 		return
 	}
 	if p.state(in) {
@@ -423,6 +495,9 @@ func (p *planner) add(at contents.At, name string, how how) {
 	if err != nil {
 		p.problem(at, p.install(name)+", or leave it out", "%v", told(err))
 		return
+	}
+	if how.must {
+		p.asked[in] = at
 	}
 	have := p.tree[in]
 	if p.archives(have) && !info.IsDir() && (how.named || have.Kind != jailpb.Entry_DIRECTORY) {
@@ -438,7 +513,8 @@ func (p *planner) add(at contents.At, name string, how how) {
 		if have == nil {
 			p.put(at, in, &jailpb.Entry{Kind: jailpb.Entry_SYMLINK, Mode: 0o777, Target: []byte(target), Origin: []byte(out)})
 		} else if have.Kind != jailpb.Entry_SYMLINK || string(have.Target) != target {
-			return // declared otherwise
+			p.declared(at, name, have, how)
+			return
 		}
 		p.target(at, out, target, how)
 	case info.IsDir():
@@ -454,6 +530,8 @@ func (p *planner) add(at contents.At, name string, how how) {
 		if have != nil && have.Kind != jailpb.Entry_REGULAR {
 			if have.Kind == jailpb.Entry_DIRECTORY {
 				p.put(at, in, &jailpb.Entry{Kind: jailpb.Entry_REGULAR})
+			} else {
+				p.declared(at, name, have, how)
 			}
 			return
 		}
@@ -474,6 +552,13 @@ func (p *planner) add(at contents.At, name string, how how) {
 	}
 }
 
+// declared tells of a path of the host in whose place the contents file puts something else.
+func (p *planner) declared(at contents.At, name string, have *Entry, how how) {
+	if how.must && len(have.Origin) == 0 && !have.implied {
+		p.instead(at, name, "is a "+word(have.Kind)+" by", have.asker)
+	}
+}
+
 // owned tells of a path of the host that leads to in, a state directory or in one, and so
 // is left out.
 func (p *planner) owned(at contents.At, name, in string, how how) {
@@ -491,13 +576,14 @@ func (p *planner) owned(at contents.At, name, in string, how how) {
 	}
 }
 
-// skips tells whether something is to be left out that a host has, or has not, at base in
-// dir, before the way there is made: directories to nothing would be left of it.
-func (p *planner) skips(dir, base string, how how) bool {
+// skips tells whether something is to be left out that a host has, or has not, at a path,
+// before the way there is made: directories to nothing would be left of it.
+func (p *planner) skips(at contents.At, name string, how how) bool {
+	dir, base := path.Split(name)
 	real, err := p.Files.Real(dir)
 	if err == nil {
 		real = path.Join(real, base)
-		if p.excluded(real) {
+		if p.leaves(at, real, name, how) {
 			return true
 		}
 	}
@@ -825,7 +911,16 @@ func (p *planner) paths(name contents.Path, needed bool) {
 		return
 	}
 	found := p.glob("/", strings.Split(strings.TrimPrefix(name.Path, "/"), "/"))
-	for _, f := range found {
+	var by *exclusion
+	kept := slices.DeleteFunc(slices.Clone(found), func(f string) bool {
+		x := p.away(f)
+		by = cmp.Or(by, x)
+		return x != nil
+	})
+	if by != nil && len(kept) == 0 {
+		p.instead(name.At, name.Path, "is excluded by", by.At)
+	}
+	for _, f := range kept {
 		if _, err := p.Files.Real(f); err != nil && !needed {
 			continue
 		}
@@ -959,16 +1054,18 @@ func (p *planner) symlink(l contents.Symlink) {
 	}
 }
 
-// generated adds a file with a text of its own, in the place of what was copied.
-func (p *planner) generated(at contents.At, name string, mode uint32, text []byte) {
+// generated adds a file with a text of its own, in the place of what was copied, and
+// returns where in the tree it is.
+func (p *planner) generated(at contents.At, name string, mode uint32, text []byte) string {
 	in, ok := p.place(at, name)
 	if !ok {
-		return
+		return ""
 	}
 	e := p.put(at, in, &jailpb.Entry{Kind: jailpb.Entry_REGULAR, Mode: mode, Size: uint64(len(text))})
 	if e != nil {
 		e.text = append([]byte{}, text...)
 	}
+	return in
 }
 
 func (p *planner) device(d contents.Name) {
@@ -1021,7 +1118,7 @@ func (p *planner) unpack(a contents.Path) {
 		if !ok {
 			return fmt.Errorf("symbolic links in %q go round in a circle on the way to %q", p.archive, m.Path)
 		}
-		if p.excluded(m.Path) || p.excluded(in) || p.state(in) {
+		if p.excluded(m.Path) != nil || p.excluded(in) != nil || p.state(in) {
 			return nil
 		}
 		if m.Kind == archive.Other {
@@ -1120,6 +1217,17 @@ func (p *planner) finish(plan *Plan) {
 		if !present[so] {
 			slices.Sort(by)
 			plan.Notes = append(plan.Notes, fmt.Sprintf("%q may load %q while it runs, which is not in the jail", by[0], so))
+		}
+	}
+	for name, by := range p.lacks {
+		if at, ok := p.real(name); !ok || p.tree[at] == nil {
+			first := slices.MinFunc(by, func(a, b lack) int { return strings.Compare(a.by, b.by) })
+			plan.Notes = append(plan.Notes, fmt.Sprintf("%s: %q needs %q, which is excluded here", first.At, first.by, name))
+		}
+	}
+	for _, x := range p.exclude {
+		if !x.used && p.own(x.At) {
+			plan.Notes = append(plan.Notes, fmt.Sprintf("%s: exclude %q leaves nothing out", x.At, x.Path.Path))
 		}
 	}
 	slices.Sort(plan.Notes)

@@ -20,6 +20,7 @@ import (
 	"jailctl/internal/contents"
 	"jailctl/internal/host"
 	"jailctl/internal/packages"
+	"jailctl/internal/paths"
 	"jailctl/policy/source"
 	"jailctl/proto/jailpb"
 )
@@ -277,6 +278,35 @@ func (someNames) Group(name string) (uint32, string, error) {
 		return uint32(n), "", nil
 	}
 	return 0, "", source.ErrUnknown
+}
+
+// What a preset asks for can be taken back without a word; what it excludes and the
+// jail's own file asks for is told.
+func TestExcludeAndPresets(t *testing.T) {
+	b := newBare(t)
+	b.put(t, "/usr/bin/tool", "", 0o755)
+	preset := paths.Presets()[0] + "/p.txtpb"
+	for _, test := range []struct{ web, preset, note string }{
+		{`include: "p" exclude: "/usr/bin/tool"`, `programs: "tool"`, ""},
+		{`include: "p" symlinks { path: "/usr/bin/tool" target: "." }`, `programs: "tool"`, ""},
+		{`include: "p" files { path: "/usr/bin/tool" }`, `programs: "tool"`, ""},
+		{`include: "p" devices: "null"`, `paths: "/usr" exclude: "/usr/lib"`, ""},
+		{`include: "p" programs: "tool"`, `devices: "null" exclude: "/usr/bin/t*"`, `web.txtpb:1:24: "/usr/bin/tool" is asked for here and is excluded by ` + preset + ":1"},
+		{`include: "p" programs: "tool"`, `symlinks { path: "/usr/bin/tool" target: "." }`, `web.txtpb:1:24: "/usr/bin/tool" is asked for here and is a symbolic link by ` + preset + ":1"},
+	} {
+		spec, mistakes, err := contents.Load("web.txtpb", func(name string) ([]byte, error) {
+			return []byte(map[string]string{"web.txtpb": test.web, preset: test.preset}[name]), nil
+		})
+		do(t, err)
+		if len(mistakes) > 0 {
+			t.Fatal(mistakes)
+		}
+		plan, err := Make(spec, b.machine())
+		do(t, err)
+		if got := strings.Join(plan.Notes, "\n"); got != test.note {
+			t.Errorf("%s, %s: %s", test.web, test.preset, got)
+		}
+	}
 }
 
 // load reads a contents file called web.txtpb.
