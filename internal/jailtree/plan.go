@@ -100,6 +100,7 @@ type planner struct {
 	below   map[string]bool // directories of the host that were taken whole
 	looked  map[seen]bool   // files of which all that they need is there
 	dlopen  map[string][]string
+	scripts map[string][]string    // interpreters of scripts that were found
 	asked   map[string]contents.At // what must be in the tree, and whose line it is
 	lacks   map[string][]lack      // what files need and exclude: keeps out
 	// archive is without links on the way to it, archived what changes with it.
@@ -108,10 +109,11 @@ type planner struct {
 	notes             []string
 }
 
-// seen is a file that was looked into, as one that was asked for or one that came along.
+// seen is a file that was looked into, as one that was asked for, as a program of a package
+// or as one that came along.
 type seen struct {
-	name  string
-	named bool
+	name           string
+	named, program bool
 }
 
 // Make computes the tree that spec asks for. It reads the host and changes nothing.
@@ -119,7 +121,8 @@ type seen struct {
 func Make(spec *contents.Spec, h Host) (*Plan, error) {
 	p := &planner{
 		Host: h, elf: elfdeps.New(h.Files), spec: spec, tree: map[string]*Entry{}, below: map[string]bool{},
-		looked: map[seen]bool{}, dlopen: map[string][]string{}, asked: map[string]contents.At{}, lacks: map[string][]lack{},
+		looked: map[seen]bool{}, dlopen: map[string][]string{}, scripts: map[string][]string{},
+		asked: map[string]contents.At{}, lacks: map[string][]lack{},
 	}
 	p.tree["/"] = &Entry{Entry: &jailpb.Entry{Path: []byte("/"), Kind: jailpb.Entry_DIRECTORY, Mode: 0o755}}
 	p.exclusions()
@@ -452,16 +455,17 @@ type how struct {
 	// whole: a directory comes with all that is in it.
 	whole bool
 	// named: by itself, and not found in a directory or a package. What cannot be
-	// copied is a problem then, and a script brings its interpreter.
+	// copied is a problem then.
 	named bool
 	// by is the user whose link leads there, or whose file needs it; 0 is root.
 	by uint32
-	// must: a line asks for this very path, and it is a mistake where the file keeps it
-	// out; with program also for what a link stands for.
-	must, program bool
+	// must: a line asks for this very path, and it is a mistake where the file keeps it out.
+	must bool
+	// program: what is said holds for what a link stands for as well.
+	program bool
 	// needed is the file of which it is the interpreter or a library.
 	needed string
-	// packaged: it was found in a package.
+	// packaged: it was found in a package, or is needed by what was.
 	packaged bool
 }
 
@@ -685,6 +689,7 @@ func (p *planner) target(at contents.At, link, target string, how how) {
 		how.by = its.UID
 	}
 	how.must = how.must && how.program
+	how.program = how.program || slices.Contains(searched, path.Dir(link))
 	info, err := p.Files.Lstat(real)
 	if err == nil && (info.IsRegular() || how.named) {
 		p.add(at, target, how)
@@ -708,13 +713,18 @@ func (p *planner) whole(at contents.At, dir string) {
 }
 
 // needs adds what a file needs to run: interpreter and libraries of an ELF file, the
-// interpreter of a script that was named.
+// interpreter of a script that was named, or that is where a package has its programs:
+// on the shell, which every system has, no package depends.
 func (p *planner) needs(at contents.At, name string, how how) {
-	if p.looked[seen{name, how.named}] {
+	// Elsewhere packages have examples, tests and what only installing them runs.
+	how.packaged = how.packaged && (how.program || how.needed != "" || slices.Contains(searched, path.Dir(name)))
+	this := seen{name, how.named, how.packaged}
+	if p.looked[this] {
 		return
 	}
-	p.looked[seen{name, how.named}] = true
-	if info, err := p.Files.Lstat(name); err == nil {
+	p.looked[this] = true
+	info, err := p.Files.Lstat(name)
+	if err == nil {
 		how.by = info.UID
 	}
 	switch head, err := p.head(name); {
@@ -722,8 +732,8 @@ func (p *planner) needs(at contents.At, name string, how how) {
 		p.problem(at, "mend that, or exclude it", "%v", told(err))
 	case strings.HasPrefix(head, "\x7fELF"):
 		p.libraries(at, name, how)
-	case strings.HasPrefix(head, "#!") && how.named:
-		p.interpreter(at, name, head, how.by)
+	case strings.HasPrefix(head, "#!") && (how.named || info.Mode&0o111 != 0 && (how.packaged || p.own(at))):
+		p.interpreter(at, name, head, how)
 	}
 }
 
@@ -744,18 +754,26 @@ func (p *planner) head(name string) (string, error) {
 	return string(b[:n]), nil
 }
 
-func (p *planner) interpreter(at contents.At, script, head string, by uint32) {
+func (p *planner) interpreter(at contents.At, script, head string, asked how) {
+	wrong := func(fix, format string, args ...any) {
+		switch {
+		case asked.named:
+			p.problem(at, fix, format, args...)
+		case asked.packaged:
+			p.note(format, args...)
+		}
+	}
 	line, _, _ := strings.Cut(head[2:], "\n")
 	words := strings.Fields(line)
 	if len(words) == 0 || !strings.HasPrefix(words[0], "/") {
-		p.problem(at, "mend its first line", "the script %q has no interpreter", script)
+		wrong("mend its first line", "the script %q has no interpreter", script)
 		return
 	}
 	if !p.executable(words[0]) {
-		p.problem(at, "install it, or leave the script out", "the script %q needs %q, which is no program on the host", script, words[0])
+		wrong("install it, or leave the script out", "the script %q needs %q, which is no program on the host", script, words[0])
 		return
 	}
-	p.add(at, words[0], how{named: true, by: by, needed: script})
+	p.runs(at, script, words[0], asked)
 	if path.Base(words[0]) != "env" {
 		return
 	}
@@ -763,13 +781,22 @@ func (p *planner) interpreter(at contents.At, script, head string, by uint32) {
 	found, ok := p.find(name)
 	switch {
 	case name == "":
-		p.problem(at, "mend its first line", "the script %q has no interpreter", script)
-		return
+		wrong("mend its first line", "the script %q has no interpreter", script)
 	case !ok:
-		p.problem(at, "install it, or leave the script out", "the script %q has env(1) look up %q, which is no program in %s", script, name, strings.Join(searched, ", "))
-		return
+		wrong("install it, or leave the script out", "the script %q has env(1) look up %q, which is no program in %s", script, name, strings.Join(searched, ", "))
+	default:
+		p.runs(at, script, found, asked)
 	}
-	p.add(at, found, how{named: true, by: by, needed: script})
+}
+
+// runs adds an interpreter. For a script that is only found somewhere it is no more than
+// told, at the end: libraries of scripts are full of first lines that nobody needs.
+func (p *planner) runs(at contents.At, script, program string, asked how) {
+	if asked.named || asked.packaged {
+		p.add(at, program, asked.of(script))
+	} else {
+		p.scripts[program] = append(p.scripts[program], script)
+	}
 }
 
 // sought is the program that env(1) would look up for the words of a script's first
@@ -836,14 +863,14 @@ func (p *planner) libraries(at contents.At, name string, asked how) {
 		return
 	}
 	if o.Interp != "" {
-		p.add(at, o.Interp, asked.library(name))
+		p.add(at, o.Interp, asked.of(name))
 	}
 	for _, l := range slices.Concat(o.Libraries, o.OtherCPUs) {
-		p.add(at, l.Path, asked.library(name))
+		p.add(at, l.Path, asked.of(name))
 	}
 	if o.Cache != "" {
 		// In directories that the loader knows from its cache alone.
-		p.add(at, o.Cache, asked.library(name))
+		p.add(at, o.Cache, asked.of(name))
 	}
 	for _, m := range o.Missing {
 		if asked.named {
@@ -879,8 +906,10 @@ func (p *planner) beside(o *elfdeps.Object, so string) string {
 	return ""
 }
 
-// library is how what a file needs is added: named with it, since it must be there.
-func (h how) library(of string) how { return how{named: h.named, by: h.by, needed: of} }
+// of is how what a file needs is added: named with it, since it must be there.
+func (h how) of(file string) how {
+	return how{named: h.named, packaged: h.packaged, by: h.by, needed: file}
+}
 
 // searched is where programs without a directory are looked for.
 var searched = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
@@ -1217,6 +1246,11 @@ func (p *planner) finish(plan *Plan) {
 		if !present[so] {
 			slices.Sort(by)
 			plan.Notes = append(plan.Notes, fmt.Sprintf("%q may load %q while it runs, which is not in the jail", by[0], so))
+		}
+	}
+	for program, of := range p.scripts {
+		if p.tree[p.real(program)] == nil && p.away(program) == nil {
+			plan.Notes = append(plan.Notes, fmt.Sprintf("the script %q names %q, which is not in the jail; programs: %q would bring it", slices.Min(of), program, program))
 		}
 	}
 	for name, by := range p.lacks {
