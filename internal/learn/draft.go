@@ -37,7 +37,8 @@ type World struct {
 type Draft struct {
 	Contents, Policy []byte
 	// Data are commands that put what the run found in a state directory into the
-	// jail's, for root to type after the first build.
+	// jail's, for root to type after the first build: a user outside of the jail does
+	// not get there.
 	Data []string
 	// SetID are set-id programs that the run executed, without the rights they give.
 	SetID []string
@@ -72,8 +73,9 @@ type state struct {
 	path   string
 	mode   uint32
 	shared bool // as /tmp is: sticky, root's, for everyone
-	step   int
-	data   []*file // what the run found in it
+	why    string
+	data   []*file // what the run found in it and used
+	listed []*file // directories
 }
 
 // A note is about what no line can bring.
@@ -120,18 +122,55 @@ func (d *draft) fill() {
 	for _, f := range d.missing() {
 		d.note("though the run found it", quoted(f.path)+" ("+d.what(f.step())+")")
 	}
-	for _, f := range d.want {
+	listings := slices.Clone(d.want)
+	for _, s := range d.dirs {
+		listings = append(listings, s.listed...)
+	}
+	for _, f := range listings {
 		if f.did[listed] != 0 && !d.complete(f.path) {
 			d.note("all that the directory has on the host, but what was used of it", quoted(f.path)+" ("+d.name(f.did[listed])+" lists it)")
 		}
 	}
 }
 
-// complete reports whether a directory of the tree has every name that it has on the
-// host.
+// complete reports whether a directory of the jail has every name that it has on the
+// host, and had before the run.
 func (d *draft) complete(dir string) bool {
 	names, err := d.Host.Files.List(dir)
-	return err != nil || !slices.ContainsFunc(names, func(name string) bool { return d.tree[path.Join(dir, name)] == nil })
+	return err != nil || !slices.ContainsFunc(names, func(name string) bool {
+		name = path.Join(dir, name)
+		s := d.state(name)
+		return d.tree[name] == nil && !d.ours(name) && (s == nil || !s.has(name))
+	})
+}
+
+// names takes along what stands in a directory of a state directory that was listed, but
+// for what others may not read: who lists their home has not asked for their keys.
+func (d *draft) names(s *state, dir string) {
+	names, _ := d.Host.Files.List(dir)
+	for _, name := range names {
+		f := &file{path: path.Join(dir, name)}
+		st := stat(f.path)
+		if st == nil || s.has(f.path) || d.ours(f.path) {
+			continue
+		}
+		f.stat = *st
+		if f.isLink() || f.isRegular() && st.Mode&0o004 != 0 || f.isDir() && st.Mode&0o005 == 0o005 {
+			s.data = append(s.data, f)
+		}
+	}
+}
+
+// has reports whether something of a path, or beneath, is among the data.
+func (s *state) has(name string) bool {
+	return slices.ContainsFunc(s.data, func(f *file) bool { return beneath(f.path, name) })
+}
+
+// link takes a link that is on the way of a path along.
+func (s *state) link(name string) {
+	if st := stat(name); st != nil && !s.has(name) {
+		s.data = append(s.data, &file{path: name, stat: *st})
+	}
 }
 
 func (d *draft) note(about, item string) {
@@ -162,43 +201,33 @@ func (d *draft) name(step int) string {
 func (d *draft) what(step int, did deed) string { return d.name(step) + " " + verbs[did] + " it" }
 
 // writes finds the directories that have to be state: those in which the run made,
-// changed or removed something.
+// changed or removed something, and no others, for what it only read comes with the
+// build. A repository is its user's: git works in no other's.
 func (d *draft) writes() {
-	at := maps.Clone(d.changed)
+	at, repositories := maps.Clone(d.changed), map[string]int{}
+	first := func(in map[string]int, dir string, step int) {
+		if in[dir] == 0 || step < in[dir] {
+			in[dir] = step
+		}
+	}
 	for _, f := range d.files {
-		if step := f.did[wrote]; step != 0 && (f.isRegular() || f.isLink()) && at[path.Dir(f.path)] == 0 {
-			at[path.Dir(f.path)] = step
+		if step := f.did[wrote]; step != 0 && (f.isRegular() || f.isLink()) && !cache(f.path) {
+			first(at, path.Dir(f.path), step)
+		}
+		if dir, _, ok := strings.Cut(f.path, "/.git/"); ok && f.stat.Uid == d.User.UID {
+			step, _ := f.step()
+			first(repositories, dir, step)
 		}
 	}
-	work := func(dir string) string { return dir }
-	if here := stat(d.Dir); here != nil && here.Uid == d.User.UID {
-		// What is done beneath the working directory is done there.
-		work = func(dir string) string {
-			if beneath(dir, d.Dir) {
-				return d.Dir
-			}
-			return dir
-		}
+	why := map[string]string{}
+	for dir, step := range repositories {
+		why[dir] = d.name(step) + " uses the repository in it, and git works in none but its user's"
 	}
-	own := map[string]int{}
-	for _, f := range d.files {
-		if f.stat.Uid != d.User.UID {
-			continue
-		}
-		// A repository is its user's: git works in no other's.
-		dir, _, data := strings.Cut(f.path, "/.git/")
-		if !data && f.isRegular() && f.did[executed] == 0 {
-			// Many files of somebody's are what they work on, and will be others tomorrow.
-			dir = work(path.Dir(f.path))
-			own[dir]++
-			data = own[dir] > 4*many
-		}
-		if step, _ := f.step(); data && (at[dir] == 0 || step < at[dir]) {
-			at[dir] = step
-		}
+	for dir, step := range at {
+		why[dir] = d.name(step) + " writes in it"
 	}
-	for _, dir := range slices.Sorted(maps.Keys(at)) {
-		s := &state{path: work(dir), step: at[dir]}
+	for _, dir := range slices.Sorted(maps.Keys(why)) {
+		s := &state{path: dir, why: why[dir]}
 		st := stat(s.path)
 		if st == nil || outside(s.path) || s.path == "/" {
 			continue
@@ -320,8 +349,11 @@ func (d *draft) sort() {
 		switch {
 		case name == "/":
 		case s != nil:
-			if name != s.path {
+			if name != s.path && !f.anew {
 				s.data = append(s.data, f)
+			}
+			if f.did[listed] != 0 {
+				s.listed = append(s.listed, f)
 			}
 		case beneath(name, "/dev") && !beneath(name, "/dev/shm"):
 			d.device(f, item)
@@ -344,8 +376,13 @@ func (d *draft) sort() {
 	if !hosts {
 		d.withoutNames()
 	}
+	for _, s := range d.dirs {
+		for _, f := range s.listed {
+			d.names(s, f.path)
+		}
+	}
 	// Where the command begins has to be there, also in an empty state directory.
-	if s := d.state(d.Dir); s != nil && d.usesDir && d.Dir != s.path && len(s.data) == 0 {
+	if s := d.state(d.Dir); s != nil && d.usesDir && d.Dir != s.path && !s.has(d.Dir) {
 		if st := stat(d.Dir); st != nil {
 			s.data = append(s.data, &file{path: d.Dir, stat: *st})
 		}
@@ -439,13 +476,15 @@ func (d *draft) findLinks() {
 	}
 	for name, real := range d.Record.names {
 		// What came of a path may be left out, and so are the links.
-		if d.files[real] != nil && !wanted[real] {
+		if d.files[real] != nil && !wanted[real] && d.state(real) == nil {
 			continue
 		}
 		there := false
 		d.Host.Files.Walk(name, func(at string, info host.Info) {
-			if !there && info.IsSymlink() && !outside(at) && d.state(at) == nil && !d.ours(at) {
-				if target, err := d.Host.Files.Readlink(at); err == nil {
+			if !there && info.IsSymlink() && !outside(at) && !d.ours(at) {
+				if s := d.state(at); s != nil {
+					s.link(at)
+				} else if target, err := d.Host.Files.Readlink(at); err == nil {
 					d.links[at] = target
 				}
 			}
@@ -465,7 +504,7 @@ func (d *draft) stateLine(s *state) {
 	if mode != 0o755 {
 		text += fmt.Sprintf(" mode: 0%o", mode)
 	}
-	d.line(text+" state: true }", d.name(s.step)+" writes in it")
+	d.line(text+" state: true }", s.why)
 }
 
 func (d *draft) line(text, comment string) { d.lines = append(d.lines, line{text, comment}) }

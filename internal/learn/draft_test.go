@@ -41,8 +41,8 @@ func TestPrograms(t *testing.T) {
 func TestState(t *testing.T) {
 	dir := directory(t, "old")
 	text, policy := shelled(t, dir, "cat old >new; mkdir d; cp new d; mv new d/new2; rm -r d")
-	has(t, text, "directories { path: "+literal(dir)+` owner: "`+fmt.Sprint(os.Getuid())+`" state: true }  # step 1 (sh) writes in it`,
-		"#   cp -a "+dir+"/. /srv/jails/test"+dir+"/")
+	has(t, text, "directories { path: "+literal(dir)+` owner: "`+fmt.Sprint(os.Getuid())+`" state: true }  # step 1 (sh) writes in it`)
+	copies(t, text, dir, "--no-recursion old")
 	hasNot(t, text, "paths: "+literal(dir))
 	has(t, policy, "  unveil { path: "+literal(dir)+` access: "rwc" }`, "working_directory: "+literal(dir))
 	if n := strings.Count(policy, dir+"/"); n > 0 {
@@ -56,14 +56,89 @@ func TestData(t *testing.T) {
 	text, policy := shelled(t, dir, "echo more >>log; cat sub/other")
 	has(t, text, "directories { path: "+literal(dir))
 	hasNot(t, text, "sub/other")
-	has(t, policy, "  unveil { path: "+literal(dir)+` access: "rw" }`)
-	dir = directory(t, ".git/HEAD", "file")
+	has(t, policy, "  unveil { path: "+literal(dir)+` access: "rwc" }`)
+	copies(t, text, dir, "--no-recursion log sub/other")
+	dir = directory(t, ".git/HEAD", ".git/other", "file", "none")
 	text, _ = shelled(t, dir, "cat .git/HEAD file")
-	has(t, text, "directories { path: "+literal(dir)+" owner: ")
+	has(t, text, "directories { path: "+literal(dir)+` owner: "`+fmt.Sprint(os.Getuid())+`" state: true }  # step 2 (cat) uses the repository in it, and git works in none but its user's`)
+	copies(t, text, dir, ".git --no-recursion file")
 	hasNot(t, text, "paths: "+literal(dir))
 }
 
-// Many files of the user's are data, a few are copied.
+// copies fails the test unless the text has the command that copies these words of a
+// state directory, and no other.
+func copies(t *testing.T, text, dir, words string) {
+	t.Helper()
+	command := fmt.Sprintf(`#   (cd /srv/jails/test%[1]s && setsid -w setpriv --reuid=%[2]d --regid=%[3]d --clear-groups -- sh -c 'tar -cf - -C "$0" "$@" | tar -xpf -' %[1]s %[4]s)`,
+		dir, os.Getuid(), os.Getgid(), words)
+	if n := strings.Count(text, "tar -cf"); n != 1 || !strings.Contains(text, command+"\n") {
+		t.Errorf("no line %s, or others, in\n%s", command, text)
+	}
+}
+
+// What the run wrote in is state, no more; what it read elsewhere is copied, and so are
+// the files of which it has written others in their place.
+func TestStateAlone(t *testing.T) {
+	dir := directory(t, "program", "in/1", "out/old", "out/in", "out/sub/1", "out/sub/2", "out/-x", "key")
+	os.Chmod(dir+"/key", 0o600)
+	if err := os.Symlink("in", dir+"/out/link"); err != nil {
+		t.Fatal(err)
+	}
+	text, policy := shelled(t, dir, "cat program in/1; echo x >out/old; cat out/link out/sub/* out/-x >out/new")
+	has(t, text, "directories { path: "+literal(dir+"/out")+" owner: ", "paths: "+literal(dir+"/program"), "paths: "+literal(dir+"/in/1"))
+	copies(t, text, dir+"/out", "sub --no-recursion ./-x in link")
+	has(t, policy, "  unveil { path: "+literal(dir+"/out")+` access: "rwc" }`)
+	hasNot(t, text, "key")
+	// What python keeps compiled it does without.
+	dir = directory(t)
+	for name, text := range map[string]string{"one.py": "import two\n", "two.py": "import os\n"} {
+		if err := os.WriteFile(dir+"/"+name, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r, ended := learned(t, dir, "python3", "one.py")
+	if _, err := os.Stat(dir + "/__pycache__"); err != nil || ended.ExitStatus() != 0 {
+		t.Fatal(err, ended)
+	}
+	text, _ = drafted(t, r)
+	has(t, text, "paths: "+literal(dir+"/one.py"), "paths: "+literal(dir+"/two.py"))
+	hasNot(t, text, "state", dir+"/__pycache__")
+}
+
+// A file that is there already is made in a state directory that begins empty.
+func TestMadeAgain(t *testing.T) {
+	dir := directory(t, "o.txt", "d/f")
+	text, policy := shelled(t, dir, "echo new >o.txt")
+	has(t, policy, "  unveil { path: "+literal(dir)+` access: "wc" }`)
+	if strings.Contains(text, "tar -cf") {
+		t.Errorf("what is overwritten is copied:\n%s", text)
+	}
+	_, policy = shelled(t, dir, "read x <o.txt; echo $x >>o.txt")
+	has(t, policy, "  unveil { path: "+literal(dir)+` access: "rwc" }`)
+	_, policy = shelled(t, dir, "echo x >/dev/null")
+	hasNot(t, policy, `access: "wc"`)
+}
+
+// Of a state directory that was listed, the names are data, but for what others may
+// not read, and then that is told.
+func TestListedState(t *testing.T) {
+	dir := directory(t, "a", "b", "keys/key", "sub/c")
+	os.Chmod(dir+"/keys", 0o700)
+	os.Chmod(dir+"/b", 0o600)
+	text, _ := shelled(t, dir, "ls >out; cat a >>out")
+	has(t, text, `#   "`+dir+`" (step 2 (ls) lists it)`)
+	copies(t, text, dir, "--no-recursion a sub")
+	os.Remove(dir + "/out")
+	os.Chmod(dir+"/keys", 0o755)
+	text, _ = shelled(t, dir, "ls >out; cat a b >>out")
+	copies(t, text, dir, "--no-recursion a b keys sub")
+	if strings.Contains(text, "lists it") {
+		t.Errorf("all is copied that there was, and yet:\n%s", text)
+	}
+}
+
+// Of a few files of the user's each is asked for; a directory of which all were used,
+// and many, is one line.
 func TestOwnFiles(t *testing.T) {
 	var files []string
 	for i := range 20 {
@@ -71,10 +146,12 @@ func TestOwnFiles(t *testing.T) {
 	}
 	dir := directory(t, files...)
 	text, _ := shelled(t, dir, "cat d/*")
-	has(t, text, "directories { path: "+literal(dir)+" owner: ")
-	hasNot(t, text, "paths: "+literal(dir))
+	has(t, text, "paths: "+literal(dir)+"  # step 2 (cat): 20 of its 20 files were used")
+	hasNot(t, text, "state: true")
 	text, _ = shelled(t, dir, "cat d/1*")
 	has(t, text, "paths: "+literal(dir+"/d/19"))
+	hasNot(t, text, "state: true", "paths: "+literal(dir+"/d")+" ")
+	text, _ = shelled(t, dir, "find d >/dev/null")
 	hasNot(t, text, "state: true")
 	// Who works in / has not made that a directory of theirs.
 	r, ended := learned(t, "/", "sh", "-c", "cat "+dir+"/d/*; echo >"+dir+"/new")
@@ -107,7 +184,8 @@ func TestTemporary(t *testing.T) {
 	}
 	defer os.Remove(f.Name())
 	text, policy := shelled(t, dir, "rm $(mktemp /tmp/learnXXXXXX); cat "+f.Name())
-	has(t, text, `directories { path: "/tmp" mode: 01777 state: true }`, "#   cp -a "+f.Name()+" /srv/jails/test/tmp/")
+	has(t, text, `directories { path: "/tmp" mode: 01777 state: true }`, )
+	copies(t, text, "/tmp", "--no-recursion "+filepath.Base(f.Name()))
 	has(t, policy, `  unveil { path: "/tmp" access: "rwc" }`)
 }
 
@@ -220,7 +298,7 @@ func TestBeginsInTemporary(t *testing.T) {
 	}
 	defer os.Remove(dir)
 	text, _ := shelled(t, dir, "rm $(mktemp /tmp/learnXXXXXX)")
-	has(t, text, "#   cp -a "+dir+" /srv/jails/test/tmp/")
+	copies(t, text, "/tmp", "--no-recursion "+filepath.Base(dir))
 }
 
 // What a tree cannot have is told.

@@ -27,6 +27,7 @@ import (
 //   - what python has compiled, which no package owns, and without which it would
 //     compile at each start;
 //   - a directory of which more than many files were used, and a quarter;
+//   - one of the user's of which all was used, and more than four times many files;
 //   - each file that is left.
 
 // packages asks for whole packages, without what only people read.
@@ -180,6 +181,23 @@ func (d *draft) directories() {
 		if n := used[dir]; n > many && count(dir, 4*n+1) <= 4*n {
 			d.whole(escaped(dir))
 			used = d.counted(d.left)
+		}
+	}
+	own := map[string]int{}
+	for _, f := range d.left {
+		climb(f.path, func(dir string) bool {
+			st := stat(dir)
+			if st == nil || st.Uid != d.User.UID {
+				return false
+			}
+			own[dir]++
+			return true
+		})
+	}
+	for _, dir := range slices.Sorted(maps.Keys(own)) { // what is above comes first
+		n := own[dir]
+		if n > 4*many && count(dir, n+1) == n && slices.ContainsFunc(d.left, func(f *file) bool { return beneath(f.path, dir) }) {
+			d.whole(escaped(dir))
 		}
 	}
 }

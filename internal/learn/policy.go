@@ -222,6 +222,11 @@ func (d *draft) unveils(notes map[string]string) []confine.Path {
 		}
 		add(at, access, r.step)
 	}
+	for dir, step := range d.creates {
+		if s := d.state(dir); s != nil {
+			add(s.path, "c", step)
+		}
+	}
 	// Who moves a file may not gain rights by it.
 	for range d.likes {
 		for _, pair := range d.likes {

@@ -31,6 +31,7 @@ type Record struct {
 	kernel   map[string]int    // /proc/self and the like, and the step
 	made     map[string]bool   // by the run
 	changed  map[string]int    // directories in which it made or removed something
+	creates  map[string]int    // and in which it would have, if a file had not been there
 	rights   map[string]*right
 	likes    [][2]string // paths of rights that must have those of another
 	usesDir  bool        // relative paths, or getcwd
@@ -75,6 +76,8 @@ type file struct {
 	did  [deeds]int // the first step that did, 0: none
 	// again: a second step has looked at it.
 	again bool
+	// anew: the run had it made, or emptied, and did not care what was in it before.
+	anew bool
 }
 
 // step is the first that did the most of a file, and that.
@@ -132,7 +135,7 @@ func New(dir string) (*Record, error) {
 	}
 	return &Record{
 		Dir: dir, judge: judge, steps: map[int]int{}, calls: map[int]*pending{},
-		files: map[string]*file{}, names: map[string]string{}, kernel: map[string]int{}, made: map[string]bool{}, changed: map[string]int{},
+		files: map[string]*file{}, names: map[string]string{}, kernel: map[string]int{}, made: map[string]bool{}, changed: map[string]int{}, creates: map[string]int{},
 		rights: map[string]*right{}, needs: map[string]*need{}, sockets: map[string]uint16{}, unix: map[string]*need{},
 		connect: map[uint32]int{}, bind: map[uint32]int{},
 	}, nil
@@ -419,6 +422,10 @@ func (r *Record) paths(p *pending, step int, errno unix.Errno) {
 	if errno != 0 && (slices.Contains(absent, errno) || errno == unix.EACCES || errno == unix.EPERM || errno == unix.EEXIST || errno == unix.EROFS) {
 		return
 	}
+	// In a new state directory the file is not there yet.
+	if flags, opens := p.Opens(); opens && flags&unix.O_CREAT != 0 && len(p.found) > 0 && p.found[0].Exists && r.creates[p.found[0].Parent()] == 0 {
+		r.creates[p.found[0].Parent()] = step
+	}
 	for _, u := range p.uses {
 		r.right(u.At, u.Rights, step)
 		if u.Like != "" {
@@ -437,10 +444,7 @@ func (r *Record) deed(p *pending, i int, f ptrace.File, step int, errno unix.Err
 		return
 	}
 	enters := func() {
-		dir := f.Parent()
-		if r.changed[dir] == 0 {
-			r.changed[dir] = step
-		}
+		r.change(f, step)
 		if f.Exists {
 			r.did(f, wrote, step)
 		} else {
@@ -464,15 +468,20 @@ func (r *Record) deed(p *pending, i int, f ptrace.File, step int, errno unix.Err
 			r.changed[dir] = step
 		}
 	case opens:
+		const anew = unix.O_CREAT | unix.O_TRUNC
+		had := r.files[f.Path]
 		r.did(f, wrote, step)
+		if have := r.files[f.Path]; have != nil && flags&anew == anew && (had == nil || had.did[read]+had.did[wrote]+had.did[executed] == 0) {
+			have.anew = true
+		}
 		if flags&unix.O_ACCMODE == unix.O_RDWR && flags&unix.O_TRUNC == 0 {
 			r.did(f, read, step)
 		}
 	case slices.Contains(making, p.Name) || i == 1:
 		enters()
 	case slices.Contains(removing, p.Name):
-		if dir := f.Parent(); r.changed[dir] == 0 && f.Exists {
-			r.changed[dir] = step
+		if f.Exists {
+			r.change(f, step)
 		}
 		r.did(f, wrote, step)
 	case slices.Contains(changing, p.Name):
@@ -480,6 +489,19 @@ func (r *Record) deed(p *pending, i int, f ptrace.File, step int, errno unix.Err
 	default:
 		r.did(f, looked, step)
 	}
+}
+
+// change notes that something was made or removed in a directory.
+func (r *Record) change(f ptrace.File, step int) {
+	if dir := f.Parent(); r.changed[dir] == 0 && !cache(f.Path) {
+		r.changed[dir] = step
+	}
+}
+
+// cache reports whether a file is what python has compiled, or where. It does without
+// a place for that.
+func cache(name string) bool {
+	return path.Base(name) == compiled || path.Base(path.Dir(name)) == compiled
 }
 
 // Calls by what they do to their first path; what names a second one makes that.

@@ -135,7 +135,7 @@ func (d *draft) body() string {
 		b.WriteString(l.text + "  # " + l.comment + "\n")
 	}
 	if data := d.data(); len(data) > 0 {
-		fmt.Fprintf(&b, "\n# State directories begin empty. %s can put there what the run found, after the build:\n", word(d.who()))
+		fmt.Fprintf(&b, "\n# State directories begin empty. After the build, root puts there what the run of %s's found and used:\n", word(d.who()))
 		for _, command := range data {
 			b.WriteString("#   " + command + "\n")
 		}
@@ -154,29 +154,70 @@ func (d *draft) body() string {
 	return b.String()
 }
 
-// data are the commands that put what the run found in state directories into those
-// of the jail.
+// data are the commands that put what the run found in state directories, and used,
+// into those of the jail. Root goes there, whose the way is; and everything else is
+// done with the rights of who ran the command, who may meanwhile have put links to
+// other people's files there, and with no terminal of root's to type into.
 func (d *draft) data() (commands []string) {
-	root := "/srv/jails/" + d.Jail
+	const copies = `tar -cf - -C "$0" "$@" | tar -xpf -`
+	as := "runuser -u " + shell(d.User.Name)
+	if d.User.Name == "" {
+		as = fmt.Sprintf("setpriv --reuid=%d --regid=%d --clear-groups", d.User.UID, d.User.GID)
+	}
 	for _, s := range d.dirs {
-		if len(s.data) == 0 {
+		whole, single := s.used()
+		if len(single) > 0 {
+			whole = append(append(whole, "--no-recursion"), single...)
+		}
+		if len(whole) == 0 {
 			continue
 		}
-		if !s.shared {
-			commands = append(commands, "cp -a "+shell(s.path+"/.")+" "+shell(root+s.path+"/"))
-			continue
+		words := ""
+		for _, name := range whole {
+			words += " " + shell(name)
 		}
-		var tops []string
-		for _, f := range s.data {
-			rest := strings.TrimPrefix(f.path, s.path+"/")
-			top, _, _ := strings.Cut(rest, "/")
-			if !slices.Contains(tops, top) {
-				tops = append(tops, top)
-			}
-		}
-		for _, top := range tops {
-			commands = append(commands, "cp -a "+shell(s.path+"/"+top)+" "+shell(root+s.path+"/"))
-		}
+		commands = append(commands, fmt.Sprintf("(cd %s && setsid -w %s -- sh -c '%s' %s%s)", shell("/srv/jails/"+d.Jail+s.path), as, copies, shell(s.path), words))
 	}
 	return commands
+}
+
+// used are the names of a state directory's data: of directories that are data as a
+// whole, a repository among them, and of single files and directories.
+func (s *state) used() (whole, single []string) {
+	name := func(at string) string {
+		rest := strings.TrimPrefix(at, s.path+"/")
+		if strings.HasPrefix(rest, "-") {
+			rest = "./" + rest // to tar it would be an option
+		}
+		return rest
+	}
+	asked, files := map[string]bool{}, map[string]int{}
+	for _, f := range s.data {
+		if stat(f.path) == nil || !f.isRegular() && !f.isDir() && !f.isLink() {
+			continue // the run has removed it, or it is none that is kept
+		}
+		asked[f.path] = true
+		for dir := path.Dir(f.path); dir != s.path && !f.isDir(); dir = path.Dir(dir) {
+			files[dir]++
+		}
+	}
+	wholes := map[string]bool{}
+	for dir, n := range files {
+		if path.Base(dir) == ".git" || n > 1 && count(dir, n+1) == n {
+			wholes[dir] = true
+		}
+	}
+	for dir := range wholes {
+		if in(wholes, path.Dir(dir)) == "" {
+			whole = append(whole, name(dir))
+		}
+	}
+	for at := range asked {
+		if in(wholes, at) == "" {
+			single = append(single, name(at))
+		}
+	}
+	slices.Sort(whole)
+	slices.Sort(single)
+	return whole, single
 }
