@@ -244,6 +244,12 @@ func (p *planner) real(name string) (at string, ok bool) {
 	return done, true
 }
 
+// has tells whether a path leads to something in the tree.
+func (p *planner) has(name string) bool {
+	at, ok := p.real(name)
+	return ok && p.tree[at] != nil
+}
+
 // way makes the directories, and the links among them, that lead to name in the
 // tree as they lead to it on the host, and returns where in the tree and on the
 // host they end: the directory, without links. Where the tree has a directory or a
@@ -1249,12 +1255,12 @@ func (p *planner) finish(plan *Plan) {
 		}
 	}
 	for program, of := range p.scripts {
-		if p.tree[p.real(program)] == nil && p.away(program) == nil {
+		if !p.has(program) && p.away(program) == nil {
 			plan.Notes = append(plan.Notes, fmt.Sprintf("the script %q names %q, which is not in the jail; programs: %q would bring it", slices.Min(of), program, program))
 		}
 	}
 	for name, by := range p.lacks {
-		if at, ok := p.real(name); !ok || p.tree[at] == nil {
+		if !p.has(name) {
 			first := slices.MinFunc(by, func(a, b lack) int { return strings.Compare(a.by, b.by) })
 			plan.Notes = append(plan.Notes, fmt.Sprintf("%s: %q needs %q, which is excluded here", first.At, first.by, name))
 		}
