@@ -39,21 +39,22 @@ func quoted(s string) string {
 func literal(s string) string { return escape.Replace(s) }
 
 // hostile is a bench whose host has all names: in /walked files, and in each of as many
-// directories a link; in /named files that the contents file names, of which it leaves
-// every other out again; and what it declares itself.
+// directories a link; in /named files that the contents file names; in /left files of which
+// it leaves every other out; and what it declares itself.
 func hostile(t *testing.T) *bench {
 	t.Helper()
 	b := newBare(t)
 	mountTmpfs(t, filepath.Dir(b.root), "")
 	var text strings.Builder
-	text.WriteString("paths: \"/walked\"\n")
+	text.WriteString("paths: [\"/walked\", \"/left\"]\n")
 	for i, n := range hostileNames {
 		b.put(t, "/walked/files/"+n, "walked "+n, 0o644)
 		b.link(t, "/walked/"+n+"/"+n, "../files/"+n)
 		b.put(t, "/named/"+n, "named "+n, 0o644)
 		fmt.Fprintf(&text, "paths: %s\n", quoted(literal("/named/"+n)))
+		b.put(t, "/left/"+n, "left", 0o644)
 		if i%2 == 1 {
-			fmt.Fprintf(&text, "exclude: %s\n", quoted(literal("/named/"+n)))
+			fmt.Fprintf(&text, "exclude: %s\n", quoted(literal("/left/"+n)))
 		}
 		fmt.Fprintf(&text, "files { path: %s text: %s }\n", quoted("/files/"+n), quoted(n))
 		fmt.Fprintf(&text, "symlinks { path: %s target: %s }\n", quoted("/links/"+n), quoted(n))
@@ -81,8 +82,11 @@ func TestNames(t *testing.T) {
 		if got, err := os.Readlink(b.root + "/links/" + n); err != nil || got != n {
 			t.Errorf("%q: %q, %v", "/links/"+n, got, err)
 		}
-		if _, err := os.Lstat(b.root + "/named/" + n); os.IsNotExist(err) != (i%2 == 1) {
-			t.Errorf("%q, named %d: %v", "/named/"+n, i, err)
+		if _, err := os.Lstat(b.root + "/named/" + n); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Lstat(b.root + "/left/" + n); os.IsNotExist(err) != (i%2 == 1) {
+			t.Errorf("%q, left %d: %v", "/left/"+n, i, err)
 		}
 		do(t, os.WriteFile(b.root+"/state/"+n+"/"+n, []byte("state "+n), 0o600))
 	}
