@@ -153,6 +153,21 @@ func parse(r io.ReaderAt, size int64) (*file, error) {
 	return f, nil
 }
 
+// Interpreter is what the kernel loads a program by; empty: nothing. However large the
+// file is, little of it is read.
+func Interpreter(r io.ReaderAt) (string, error) {
+	e, err := open(r)
+	if err != nil {
+		return "", err
+	}
+	for _, p := range e.Progs {
+		if p.Type == elf.PT_INTERP {
+			return interpreter(p)
+		}
+	}
+	return "", nil
+}
+
 // interpreter is the path in PT_INTERP, as the kernel would read it.
 func interpreter(p *elf.Prog) (string, error) {
 	if p.Filesz < 2 || p.Filesz > longest {

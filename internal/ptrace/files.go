@@ -2,7 +2,6 @@ package ptrace
 
 import (
 	"bufio"
-	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"jailctl/internal/elfdeps"
 )
 
 // A Root is the root directory of a process, by descriptor.
@@ -138,15 +139,16 @@ func (r Root) Interpreter(name string) string {
 		return ""
 	}
 	defer unix.Close(fd)
-	// Without waiting: it may be a FIFO that somebody put there.
+	// Not opened otherwise: that alone may have an effect on a device, or wait.
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return ""
+	}
 	f, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_NONBLOCK, 0)
 	if err != nil {
 		return ""
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return ""
-	}
 	line, _ := bufio.NewReader(io.LimitReader(f, 256)).ReadString('\n')
 	if script, ok := strings.CutPrefix(line, "#!"); ok {
 		if words := strings.Fields(script); len(words) > 0 {
@@ -154,17 +156,11 @@ func (r Root) Interpreter(name string) string {
 		}
 		return ""
 	}
-	program, err := elf.NewFile(f)
+	name, err = elfdeps.Interpreter(f)
 	if err != nil {
 		return ""
 	}
-	for _, p := range program.Progs {
-		if p.Type == elf.PT_INTERP {
-			b, _ := io.ReadAll(io.LimitReader(p.Open(), unix.PathMax))
-			return strings.TrimRight(string(b), "\x00")
-		}
-	}
-	return ""
+	return name
 }
 
 // IDs are whom the kernel takes a command for.
