@@ -125,6 +125,14 @@ func (p *program) learn(o learnOptions, argv []string) error {
 			}
 		}
 	}
+	if o.out != "" {
+		// Before anything runs whose result would be lost.
+		for _, file := range p.outputs(jail) {
+			if err := unix.Access(filepath.Dir(file), unix.W_OK|unix.X_OK); err != nil && err != unix.ENOENT {
+				return cannot("without -o what was learned is printed", "learn: cannot write %q: %w", file, err)
+			}
+		}
+	}
 	env := os.Environ()
 	if p.root {
 		if env, err = p.become(user); err != nil {
@@ -136,6 +144,8 @@ func (p *program) learn(o learnOptions, argv []string) error {
 	if err != nil {
 		return cannot("", "learn: %w", err)
 	}
+	// In a jail there is no PWD: a shell asks the kernel there, and so it has to here.
+	env = slices.DeleteFunc(env, func(v string) bool { return strings.HasPrefix(v, "PWD=") || strings.HasPrefix(v, "OLDPWD=") })
 	// Without a terminal of its own it could still open the caller's, as /dev/tty.
 	command := learn.Command{Argv: argv, Env: env, Setsid: p.apart && !onTerminal()}
 	if command.Path, err = exec.LookPath(argv[0]); err != nil {
@@ -159,6 +169,9 @@ func (p *program) learn(o learnOptions, argv []string) error {
 	for _, name := range draft.SetID {
 		p.say("what it can do with them was not learned, and cannot be done in a jail", "%q was executed without the rights of a set-id program", name)
 	}
+	for _, lack := range draft.Lacks {
+		p.say("", "not in the jail, %s", lack)
+	}
 	t := texts{draft.Contents, draft.Policy}
 	for _, text := range []*[]byte{&t.Contents, &t.Policy} {
 		format := source.Format
@@ -173,7 +186,7 @@ func (p *program) learn(o learnOptions, argv []string) error {
 		return err
 	}
 	if o.out != "" {
-		p.next(jail, draft.Data)
+		p.next(jail, user, draft)
 	}
 	return nil
 }
@@ -379,16 +392,20 @@ func (p *program) outputs(jail string) []string {
 	if p.root {
 		return []string{paths.Contents(jail), paths.Policy(jail)}
 	}
-	return []string{jail + learnedContents, jail + ".policy" + source.Suffix}
+	return []string{jail + learnedContents, jail + learnedPolicy}
 }
 
-// learnedContents ends the name of a contents file that is not installed.
-const learnedContents = ".contents" + source.Suffix
+// Names of files that are not installed end with these.
+const (
+	learnedContents = ".contents" + source.Suffix
+	learnedPolicy   = ".policy" + source.Suffix
+)
 
-func (p *program) printTexts(_ string, t texts, _ bool) error {
-	p.write(t.Contents)
-	p.write([]byte("\n"))
-	p.write(t.Policy)
+// printTexts prints them behind what the command has printed, which may have ended
+// within a line.
+func (p *program) printTexts(jail string, t texts, _ bool) error {
+	p.write(fmt.Appendf(nil, "\n# ---- learned: %s%s ----\n%s", jail, learnedContents, t.Contents))
+	p.write(fmt.Appendf(nil, "\n# ---- learned: %s%s ----\n%s", jail, learnedPolicy, t.Policy))
 	return nil
 }
 
@@ -416,16 +433,16 @@ func writeNew(file string, text []byte, force bool) error {
 }
 
 // next says what is to be done with the files.
-func (p *program) next(jail string, data []string) {
-	if p.root {
-		p.say("read them; then: jailctl build "+jail+" && jailctl apply "+jail, "wrote %s", strings.Join(p.outputs(jail), " and "))
-	} else {
-		p.say(fmt.Sprintf("root reads them and does: install -m 644 %[1]s.contents.txtpb %[2]s && install -m 644 %[1]s.policy.txtpb %[3]s && jailctl build %[1]s && jailctl apply %[1]s",
-			jail, paths.Contents(jail), paths.Policy(jail)), "wrote %s", strings.Join(p.outputs(jail), " and "))
+func (p *program) next(jail string, user source.User, draft *learn.Draft) {
+	files := p.outputs(jail)
+	commands := append([]string{"jailctl build " + jail, "jailctl apply " + jail}, draft.Data...)
+	hint := "read them; then: "
+	if !p.root {
+		hint = "root reads them and does: "
+		commands = append([]string{"install -m 644 " + files[0] + " " + paths.Contents(jail), "install -m 644 " + files[1] + " " + paths.Policy(jail)}, commands...)
 	}
-	for _, command := range data {
-		p.say("", "after the build, for what the run found in its working directories: %s", command)
-	}
+	p.say(hint+strings.Join(commands, " && "), "wrote %s", strings.Join(files, " and "))
+	p.say("", "then, as %s: %s", cmp.Or(user.Name, fmt.Sprint(user.UID)), draft.Command)
 }
 
 // installerName is what jailctl-admin is called as the process that has stayed root.

@@ -54,12 +54,15 @@ func (p *program) learnIn(jail string, argv []string) error {
 	if u, err := p.names.User(fmt.Sprint(user.UID)); err == nil {
 		user = u
 	}
-	lines := record.Lacks(p.world(jail, user, nil))
-	if lines == "" {
+	text, lines := record.Lacks(p.world(jail, user, nil))
+	switch {
+	case text == "":
 		p.say("", "the command found all that the host has and it asked for")
-		return nil
+	case lines:
+		p.say("", "the command did not find what the host has; these lines in the contents file bring it:")
+	default:
+		p.say("", "the command did not find what the host has, and no line of a contents file brings it:")
 	}
-	p.say("", "the command did not find what the host has; these lines in the contents file bring it:")
-	p.write([]byte(lines))
+	p.write([]byte(text))
 	return nil
 }

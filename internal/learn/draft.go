@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -40,6 +41,10 @@ type Draft struct {
 	// jail's, for root to type after the first build: a user outside of the jail does
 	// not get there.
 	Data []string
+	// Command is the command line with which it works in the jail.
+	Command string
+	// Lacks are what the run used and the jail cannot have, in words.
+	Lacks []string
 	// SetID are set-id programs that the run executed, without the rights they give.
 	SetID []string
 }
@@ -82,6 +87,7 @@ type state struct {
 type note struct {
 	about string
 	items []string
+	lacks []string // those without which the command may not work
 }
 
 // Draft makes the smallest contents file and policy with which the run works again.
@@ -101,7 +107,7 @@ func (r *Record) Draft(w World) (*Draft, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Draft{d.contents(), policy, d.data(), d.setids}, nil
+	return &Draft{d.contents(), policy, d.data(), d.command(), d.lacks(), d.setids}, nil
 }
 
 // fill adds lines until everything is there. Where presets turn out to be in the way
@@ -120,7 +126,7 @@ func (d *draft) fill() {
 		fill()
 	}
 	for _, f := range d.missing() {
-		d.note("though the run found it", quoted(f.path)+" ("+d.what(f.step())+")")
+		d.lack("though the run found it", quoted(f.path)+" ("+d.what(f.step())+")")
 	}
 	listings := slices.Clone(d.want)
 	for _, s := range d.dirs {
@@ -144,21 +150,65 @@ func (d *draft) complete(dir string) bool {
 	})
 }
 
-// names takes along what stands in a directory of a state directory that was listed, but
-// for what others may not read: who lists their home has not asked for their keys.
-func (d *draft) names(s *state, dir string) {
+// names are what stands in a directory that a step lists, but for what others may not
+// read: who lists their home has not asked for their keys.
+func (d *draft) names(dir string, step int) (all []*file) {
 	names, _ := d.Host.Files.List(dir)
 	for _, name := range names {
 		f := &file{path: path.Join(dir, name)}
 		st := stat(f.path)
-		if st == nil || s.has(f.path) || d.ours(f.path) {
+		if st == nil || d.ours(f.path) {
 			continue
 		}
-		f.stat = *st
+		f.stat, f.did[looked] = *st, step
 		if f.isLink() || f.isRegular() && st.Mode&0o004 != 0 || f.isDir() && st.Mode&0o005 == 0o005 {
-			s.data = append(s.data, f)
+			all = append(all, f)
 		}
 	}
+	return all
+}
+
+// listings adds the names of the user's directories to what was used, where the names
+// are what a step was after.
+func (d *draft) listings() {
+	for _, s := range d.dirs {
+		for _, f := range s.listed {
+			if !d.picks(f) {
+				for _, f := range d.names(f.path, f.did[listed]) {
+					s.take(f)
+				}
+			}
+		}
+	}
+	wanted := map[string]bool{}
+	for _, f := range d.want {
+		wanted[f.path] = true
+	}
+	for _, dir := range slices.Clone(d.want) {
+		if dir.did[listed] == 0 || dir.stat.Uid != d.User.UID || d.picks(dir) {
+			continue
+		}
+		for _, f := range d.names(dir.path, dir.did[listed]) {
+			if wanted[f.path] || d.state(f.path) != nil {
+				continue
+			}
+			d.want = append(d.want, f)
+			if target, err := d.Host.Files.Readlink(f.path); err == nil && f.isLink() {
+				d.links[f.path] = target
+			}
+		}
+	}
+}
+
+// pickers are programs that list directories for what they then open: modules of
+// python's, and patterns of shells.
+var pickers = regexp.MustCompile(`^(python[0-9.]*|sh|dash|bash|ash|ksh|mksh|zsh|fish)$`)
+
+// picks reports whether a directory was listed by none but such a program.
+func (d *draft) picks(dir *file) bool {
+	return !dir.again && slices.ContainsFunc(d.programs, func(p program) bool {
+		return p.step == dir.did[listed] && slices.ContainsFunc(p.files, func(f ptrace.File) bool { return pickers.MatchString(path.Base(f.Path)) })
+	})
 }
 
 // has reports whether something of a path, or beneath, is among the data.
@@ -166,22 +216,44 @@ func (s *state) has(name string) bool {
 	return slices.ContainsFunc(s.data, func(f *file) bool { return beneath(f.path, name) })
 }
 
-// link takes a link that is on the way of a path along.
-func (s *state) link(name string) {
-	if st := stat(name); st != nil && !s.has(name) {
-		s.data = append(s.data, &file{path: name, stat: *st})
+// take adds to the data.
+func (s *state) take(f *file) {
+	if !s.has(f.path) {
+		s.data = append(s.data, f)
 	}
 }
 
-func (d *draft) note(about, item string) {
+func (d *draft) note(about, item string) *note {
 	at := slices.IndexFunc(d.notes, func(n note) bool { return n.about == about })
 	if at < 0 {
 		at = len(d.notes)
 		d.notes = append(d.notes, note{about: about})
 	}
-	if !slices.Contains(d.notes[at].items, item) {
-		d.notes[at].items = append(d.notes[at].items, item)
+	n := &d.notes[at]
+	if !slices.Contains(n.items, item) {
+		n.items = append(n.items, item)
 	}
+	return n
+}
+
+// lack is a note on what the command may not work without.
+func (d *draft) lack(about, item string) {
+	n := d.note(about, item)
+	n.lacks = append(n.lacks, item)
+}
+
+// lacks are these notes, short.
+func (d *draft) lacks() (all []string) {
+	for _, n := range d.notes {
+		switch len(n.lacks) {
+		case 0:
+		case 1:
+			all = append(all, n.about+": "+n.lacks[0])
+		default:
+			all = append(all, fmt.Sprintf("%s: %s and %d more", n.about, n.lacks[0], len(n.lacks)-1))
+		}
+	}
+	return all
 }
 
 // who ran the command, by name or number.
@@ -286,7 +358,7 @@ func (d *draft) programLines() {
 		}
 		seen[as] = true
 		if f := d.files[real]; f != nil && f.stat.Mode&0o005 != 0o005 {
-			d.note("programs that only their owner may execute; chmod a+rx them, and learn again", quoted(name)+" ("+d.name(p.step)+")")
+			d.lack("programs that only their owner may execute; chmod a+rx them, and learn again", quoted(name)+" ("+d.name(p.step)+")")
 			continue
 		}
 		if s := d.setid(p.files); s != "" {
@@ -329,13 +401,22 @@ var (
 	unwanted = []string{"/etc/shadow", "/etc/gshadow", "/etc/ld.so.cache"}
 )
 
-const kernels = "of the kernel's file systems, which a build does not make"
+// What libraries and runtimes look at in every program, and do without.
+var dispensable = []string{
+	"/proc/filesystems", "/proc/sys/kernel/ngroups_max", "/proc/sys/kernel/osrelease", "/proc/sys/vm/overcommit_memory",
+	"/sys/devices/system/cpu/online", "/sys/devices/system/cpu/possible", "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size",
+}
+
+const (
+	kernels = "of the kernel's file systems, which a build does not make"
+	others  = "devices that no jail has; a terminal is inherited"
+)
 
 // sort decides what becomes of each file that was used.
 func (d *draft) sort() {
 	hosts := d.hosts()
 	for _, name := range slices.Sorted(maps.Keys(d.kernel)) {
-		d.note(kernels, quoted(name)+" ("+d.name(d.kernel[name])+" uses it)")
+		d.lack(kernels, quoted(name)+" ("+d.name(d.kernel[name])+" uses it)")
 	}
 	walks := d.walks()
 	for _, name := range slices.Sorted(maps.Keys(d.files)) {
@@ -345,6 +426,10 @@ func (d *draft) sort() {
 			continue
 		}
 		item := quoted(name) + " (" + d.what(step, did) + ")"
+		say := d.lack
+		if did <= listed || slices.Contains(dispensable, name) {
+			say = func(about, item string) { d.note(about, item) }
+		}
 		s := d.state(name)
 		switch {
 		case name == "/":
@@ -356,18 +441,18 @@ func (d *draft) sort() {
 				s.listed = append(s.listed, f)
 			}
 		case beneath(name, "/dev") && !beneath(name, "/dev/shm"):
-			d.device(f, item)
+			d.device(f, item, say)
 		case outside(name):
-			d.note(kernels, item)
+			say(kernels, item)
 		case slices.Contains(accounts, name):
 			d.account(name, step)
 		case slices.Contains(unwanted, name) || !hosts && nameService(name):
 		case f.isRegular() && f.stat.Mode&0o004 == 0:
-			d.note("files that only their owner may read: give the jail a copy, in a state directory", item)
+			say("files that only their owner may read; chmod a+r what is no secret, and learn again", item)
 		case f.isRegular() || f.isDir() || f.isLink():
 			d.want = append(d.want, f)
 		default:
-			d.note("neither files nor directories", item)
+			say("neither files nor directories", item)
 		}
 	}
 	for _, step := range slices.Sorted(maps.Keys(walks)) {
@@ -376,15 +461,11 @@ func (d *draft) sort() {
 	if !hosts {
 		d.withoutNames()
 	}
-	for _, s := range d.dirs {
-		for _, f := range s.listed {
-			d.names(s, f.path)
-		}
-	}
+	d.listings()
 	// Where the command begins has to be there, also in an empty state directory.
-	if s := d.state(d.Dir); s != nil && d.usesDir && d.Dir != s.path && !s.has(d.Dir) {
+	if s := d.state(d.Dir); s != nil && d.usesDir && d.Dir != s.path {
 		if st := stat(d.Dir); st != nil {
-			s.data = append(s.data, &file{path: d.Dir, stat: *st})
+			s.take(&file{path: d.Dir, stat: *st})
 		}
 	}
 	d.findLinks()
@@ -405,7 +486,7 @@ func (d *draft) walks() map[int]int {
 }
 
 // device asks for one of those that a jail can have.
-func (d *draft) device(f *file, item string) {
+func (d *draft) device(f *file, item string, say func(about, item string)) {
 	name := strings.TrimPrefix(f.path, "/dev/")
 	_, known := contents.DeviceNames[name]
 	switch {
@@ -413,8 +494,10 @@ func (d *draft) device(f *file, item string) {
 	case known:
 		step, did := f.step()
 		d.line("devices: "+literal(name), d.what(step, did))
+	case strings.HasPrefix(name, "pts/"):
+		d.note(others, item)
 	default:
-		d.note("devices that no jail has; a terminal is inherited", item)
+		say(others, item)
 	}
 }
 
@@ -482,8 +565,8 @@ func (d *draft) findLinks() {
 		there := false
 		d.Host.Files.Walk(name, func(at string, info host.Info) {
 			if !there && info.IsSymlink() && !outside(at) && !d.ours(at) {
-				if s := d.state(at); s != nil {
-					s.link(at)
+				if s, st := d.state(at), stat(at); s != nil && st != nil {
+					s.take(&file{path: at, stat: *st})
 				} else if target, err := d.Host.Files.Readlink(at); err == nil {
 					d.links[at] = target
 				}
@@ -526,7 +609,7 @@ func (d *draft) plan() {
 			}
 			all := jailtree.Problems{}
 			if !errors.As(err, &all) {
-				d.note("the builder says", quoted(err.Error()))
+				d.lack("the builder says", quoted(err.Error()))
 				return
 			}
 			for _, p := range all {
@@ -539,7 +622,7 @@ func (d *draft) plan() {
 			d.withoutPresets = true
 		} else {
 			bad = first.Line - 1
-			d.note("lines that the builder cannot do", d.lines[bad].text+": "+quoted(first.What))
+			d.lack("lines that the builder cannot do", d.lines[bad].text+": "+quoted(first.What))
 		}
 		d.lines = slices.Delete(d.lines, bad, bad+1)
 	}
@@ -596,25 +679,37 @@ func (d *draft) missingFiles() []*file {
 	return slices.DeleteFunc(d.missing(), func(f *file) bool { return !f.isRegular() })
 }
 
-// wanted are the presets to try: of what no program names.
-var wanted = []string{"dns", "tls", "locale", "terminal"}
+// wanted are the presets to try, of what no program names, with those that they include
+// themselves: what these bring is nothing that would speak for the preset.
+var wanted = [][2]string{{"dns", "libc"}, {"tls", "base"}, {"locale", "libc"}, {"terminal", "base"}}
 
-// presets asks for those that bring two files or more.
+// presets asks for those that bring two files or more of what they are there for.
 func (d *draft) presets() {
-	for _, name := range wanted {
-		if d.withoutPresets {
-			return
-		}
-		before, have := len(d.missingFiles()), d.lines
-		d.lines = append([]line{{"include: " + literal(name), ""}}, d.lines...)
+	if d.withoutPresets {
+		return
+	}
+	have := d.lines
+	missing := func(preset string) (n int, ok bool) {
+		d.lines = append([]line{{"include: " + literal(preset), ""}}, have...)
 		d.plan()
-		n := before - len(d.missingFiles())
-		if d.withoutPresets || n < 2 {
-			d.withoutPresets = false
-			d.lines = have
-			d.plan()
+		n, ok = len(d.missingFiles()), !d.withoutPresets
+		d.withoutPresets = false
+		return n, ok
+	}
+	for _, preset := range wanted {
+		if preset[0] == "dns" && !d.hosts() {
 			continue
 		}
-		d.lines[0].comment = fmt.Sprintf("%d of the files that it brings were used", n)
+		before := len(d.missingFiles())
+		if n, ok := missing(preset[1]); ok {
+			before = min(before, n)
+		}
+		if n, ok := missing(preset[0]); ok && before-n >= 2 {
+			d.lines[0].comment = fmt.Sprintf("%d of the files that it brings were used", before-n)
+			have = d.lines
+			continue
+		}
+		d.lines = have
+		d.plan()
 	}
 }

@@ -108,11 +108,13 @@ func TestStateAlone(t *testing.T) {
 // A file that is there already is made in a state directory that begins empty.
 func TestMadeAgain(t *testing.T) {
 	dir := directory(t, "o.txt", "d/f")
-	text, policy := shelled(t, dir, "echo new >o.txt")
+	text, policy := shelled(t, dir, "test -e o.txt; echo new >o.txt")
 	has(t, policy, "  unveil { path: "+literal(dir)+` access: "wc" }`)
 	if strings.Contains(text, "tar -cf") {
 		t.Errorf("what is overwritten is copied:\n%s", text)
 	}
+	text, _ = shelled(t, dir, "exec tar czf o.txt d")
+	copies(t, text, dir, "--no-recursion d d/f")
 	_, policy = shelled(t, dir, "read x <o.txt; echo $x >>o.txt")
 	has(t, policy, "  unveil { path: "+literal(dir)+` access: "rwc" }`)
 	_, policy = shelled(t, dir, "echo x >/dev/null")
@@ -137,6 +139,66 @@ func TestListedState(t *testing.T) {
 	}
 }
 
+// The names of a directory of the user's are wanted where it is listed; not by a shell
+// for a pattern, or by python for a module.
+func TestListed(t *testing.T) {
+	dir := directory(t, "one.py", "d/a", "d/key", "d/sub/c")
+	os.Chmod(dir+"/d/key", 0o600)
+	if err := os.Symlink("a", dir+"/d/link"); err != nil {
+		t.Fatal(err)
+	}
+	r, _ := learned(t, dir, "find", "d")
+	text, _ := drafted(t, r)
+	has(t, text, "paths: "+literal(dir+"/d/a"), "paths: "+literal(dir+"/d/sub/c"), "symlinks { path: "+literal(dir+"/d/link")+` target: "a" }`,
+		`#   "`+dir+`/d" (step 1 (find) lists it)`) // for key is not there
+	hasNot(t, text, "key", "one.py")
+	text, _ = shelled(t, dir, "cat d/a*; python3 one.py 2>/dev/null; exit 0")
+	has(t, text, "paths: "+literal(dir+"/d/a"), "paths: "+literal(dir+"/one.py"), `#   "`+dir+`/d" (step 1 (sh) lists it)`)
+	hasNot(t, text, "sub/c", "link")
+	text, _ = shelled(t, dir, "cat d/a* >out; python3 one.py 2>/dev/null; exit 0")
+	copies(t, text, dir, "--no-recursion d d/a one.py")
+}
+
+// The command line for the jail is one that run accepts.
+func TestCommand(t *testing.T) {
+	dir := directory(t, "f")
+	if err := os.WriteFile(dir+"/s.sh", []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for want, argv := range map[string][]string{
+		"jailctl run test cat 'a b' f":         {"cat", "a b", "f"},
+		"jailctl run test /bin/cat":            {"/bin/../bin/./cat"},
+		"jailctl run test " + dir + "/s.sh -x": {"./s.sh", "-x"},
+	} {
+		r, _ := learned(t, dir, argv...)
+		if got := draftOf(t, r).Command; got != want {
+			t.Errorf("%q: %s, want %s", argv, got, want)
+		}
+	}
+	// Where the PATH has no place of the program.
+	r, _ := learned(t, dir, "cat", "f")
+	r.programs[0].name = dir + "/s.sh"
+	if got, want := draftOf(t, r).Command, "jailctl run test "; !strings.HasPrefix(got, want+"/") {
+		t.Errorf("%s", got)
+	}
+}
+
+// What the command will not work without is told by itself.
+func TestLacks(t *testing.T) {
+	dir := directory(t, "key")
+	os.Chmod(dir+"/key", 0o600)
+	for script, want := range map[string]string{
+		"cat key": `files that only their owner may read; chmod a+r what is no secret, and learn again: "` + dir + `/key" (step 2 (cat) reads it)`,
+		"cat /proc/version /proc/uptime >/dev/null":                     kernels + `: "/proc/uptime" (step 2 (cat) reads it) and 1 more`,
+		"test -e key; id >/dev/null; ls /proc/self >/dev/null; mkdir d": "",
+	} {
+		r, _ := learned(t, dir, "sh", "-c", script)
+		if got := strings.Join(draftOf(t, r).Lacks, "\n"); got != want && !(want == "" && strings.HasPrefix(got, kernels+`: "/proc/self" (step`)) {
+			t.Errorf("%s: %s, want %s", script, got, want)
+		}
+	}
+}
+
 // Of a few files of the user's each is asked for; a directory of which all were used,
 // and many, is one line.
 func TestOwnFiles(t *testing.T) {
@@ -152,6 +214,7 @@ func TestOwnFiles(t *testing.T) {
 	has(t, text, "paths: "+literal(dir+"/d/19"))
 	hasNot(t, text, "state: true", "paths: "+literal(dir+"/d")+" ")
 	text, _ = shelled(t, dir, "find d >/dev/null")
+	has(t, text, "paths: "+literal(dir)+"  # step 2 (find): 20 of its 20 files were used")
 	hasNot(t, text, "state: true")
 	// Who works in / has not made that a directory of theirs.
 	r, ended := learned(t, "/", "sh", "-c", "cat "+dir+"/d/*; echo >"+dir+"/new")
@@ -184,7 +247,7 @@ func TestTemporary(t *testing.T) {
 	}
 	defer os.Remove(f.Name())
 	text, policy := shelled(t, dir, "rm $(mktemp /tmp/learnXXXXXX); cat "+f.Name())
-	has(t, text, `directories { path: "/tmp" mode: 01777 state: true }`, )
+	has(t, text, `directories { path: "/tmp" mode: 01777 state: true }`)
 	copies(t, text, "/tmp", "--no-recursion "+filepath.Base(f.Name()))
 	has(t, policy, `  unveil { path: "/tmp" access: "rwc" }`)
 }
@@ -369,6 +432,10 @@ func TestPresets(t *testing.T) {
 	for script, want := range map[string]bool{
 		"cat /etc/hosts /etc/host.conf": true,
 		"cat /etc/hosts":                false,
+		// What it brings is not what it is for.
+		"cat /etc/hosts /usr/share/common-licenses/GPL-2 /usr/share/common-licenses/GPL-3":              false,
+		"cat /etc/host.conf /etc/resolv.conf":                                             true,
+		"cat /etc/host.conf /etc/gai.conf":                                                false,
 		"cat /etc/hosts /etc/host.conf; cat /usr/share/dpkg/cputable; cd /usr/share/dpkg": false, // which the preset calls state
 	} {
 		r, _ := learned(t, dir, "sh", "-c", script)
@@ -377,17 +444,21 @@ func TestPresets(t *testing.T) {
 			Jail: "test", User: source.User{UID: uint32(os.Getuid())},
 			Host: jailtree.Host{Files: files, Packages: packages.Open(files), Names: source.System()},
 			Read: func(name string) ([]byte, error) {
-				if filepath.Base(name) != "dns.txtpb" {
+				switch filepath.Base(name) {
+				case "libc.txtpb":
+					return []byte("optional_paths: \"/usr/share/common-licenses/*\""), nil
+				case "dns.txtpb":
+				default:
 					return nil, fs.ErrNotExist
 				}
-				return []byte("optional_paths: \"/etc/hosts\" optional_paths: \"/etc/*.conf\" directories { path: \"/usr/share/dpkg\" mode: 01777 state: true }"), nil
+				return []byte("include: \"libc\" optional_paths: \"/etc/hosts\" optional_paths: \"/etc/*.conf\" directories { path: \"/usr/share/dpkg\" mode: 01777 state: true }"), nil
 			},
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		text := string(d.Contents)
-		if strings.Contains(text, "include: \"dns\"  # 2 of the files that it brings were used\n") != want || strings.Contains(text, `"/etc/hosts"`) == want {
+		if strings.Contains(text, "include: \"dns\"  # 2 of the files that it brings were used\n") != want || strings.Contains(text, `paths: "/etc/`) == want {
 			t.Errorf("%s: included should be %v:\n%s", script, want, text)
 		}
 		if strings.Contains(text, "# Not in the jail") {

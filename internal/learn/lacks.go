@@ -43,11 +43,11 @@ func (r *Record) Absent(argv []string, name string, executes bool) {
 }
 
 // Lacks is the lines that a contents file must have more, so that what was absent is
-// there; empty: none.
-func (r *Record) Lacks(w World) string {
+// there, and in comments what none of them brings; empty: none.
+func (r *Record) Lacks(w World) (text string, lines bool) {
 	d := &draft{Record: r, World: w, links: map[string]string{}, roots: map[string]bool{}}
 	d.programLines()
 	d.sort()
 	d.fill()
-	return d.body()
+	return d.body(), len(d.lines) > 0
 }

@@ -179,9 +179,8 @@ func directory(t *testing.T, files ...string) string {
 
 func noPresets(string) ([]byte, error) { return nil, fs.ErrNotExist }
 
-// drafted makes a draft, and holds both texts to what the builder and apply accept, and
-// to the layout of policy fmt.
-func drafted(t *testing.T, r *Record) (contentsText, policyText string) {
+// draftOf makes a draft.
+func draftOf(t *testing.T, r *Record) *Draft {
 	t.Helper()
 	files := host.New("/")
 	env := []string{"PATH=/usr/bin:/bin", "LANG=C.UTF-8", "HOME=/nonexistent"}
@@ -193,6 +192,14 @@ func drafted(t *testing.T, r *Record) (contentsText, policyText string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return d
+}
+
+// drafted makes a draft, and holds both texts to what the builder and apply accept, and
+// to the layout of policy fmt.
+func drafted(t *testing.T, r *Record) (contentsText, policyText string) {
+	t.Helper()
+	d := draftOf(t, r)
 	for _, p := range contents.Check("test.txtpb", d.Contents) {
 		t.Errorf("%v\n%s", p, d.Contents)
 	}

@@ -38,7 +38,7 @@ func (d *draft) policy() ([]byte, error) {
 	line("  run_as { caller: true }  # better a user of its own, who then owns the state")
 	line("}")
 	d.environment(line)
-	if d.usesDir && d.Dir != "/" && writable(d.Dir) && (d.tree[d.Dir] != nil || d.state(d.Dir) != nil) {
+	if d.begins() && writable(d.Dir) {
 		line("working_directory: %s", literal(d.Dir))
 	}
 	if d.Umask != 0o022 {
@@ -66,6 +66,40 @@ func (d *draft) policy() ([]byte, error) {
 	text := b.String()
 	return []byte("# proto-file: proto/policy.proto\n# proto-message: Jail\n#\n" +
 		d.head("It permits what the run needed, and nothing else.", text) + text), nil
+}
+
+// begins reports whether it matters where the command begins.
+func (d *draft) begins() bool {
+	return d.usesDir && d.Dir != "/" && (d.tree[d.Dir] != nil || d.state(d.Dir) != nil)
+}
+
+// command is the command line for the jail, where a program has a name without a slash
+// that is on the PATH, or else a whole path.
+func (d *draft) command() string {
+	var words []string
+	if d.begins() && !writable(d.Dir) {
+		words = append(words, "-C", d.Dir)
+	}
+	p, argv := d.programs[0], slices.Clone(d.Steps[0].Argv)
+	name := d.program(p)
+	if strings.Contains(argv[0], "/") || name != p.name || !slices.Contains(strings.Split(d.path(), ":"), path.Dir(name)) {
+		argv[0] = name
+	}
+	line := "jailctl run"
+	for _, w := range append(append(words, d.Jail), argv...) {
+		line += " " + shell(w)
+	}
+	return line
+}
+
+// path is the PATH of the jail.
+func (d *draft) path() string {
+	for _, v := range slices.Backward(d.Env) {
+		if value, ok := strings.CutPrefix(v, "PATH="); ok && utf8.ValidString(value) {
+			return d.useful(value)
+		}
+	}
+	return d.useful(defaultPath)
 }
 
 // writable reports whether a policy can have a path.

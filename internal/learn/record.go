@@ -356,6 +356,10 @@ func (r *Record) left(tid int, c seccomp.Call, result int64, errno unix.Errno) {
 	switch {
 	case p.Name == "getcwd":
 		r.usesDir = true
+	case strings.HasPrefix(p.Name, "getdents") && errno == 0:
+		if name := r.inode(tid, int32(p.Args[0])); r.files[name] != nil {
+			r.did(ptrace.File{Path: name}, listed, step)
+		}
 	case p.Name == "ioctl" && errno == 0:
 		r.ioctl(p, step)
 	case p.Paths != nil:
@@ -460,7 +464,7 @@ func (r *Record) deed(p *pending, i int, f ptrace.File, step int, errno unix.Err
 	case opens && flags&unix.O_ACCMODE == unix.O_RDONLY && flags&unix.O_TRUNC == 0:
 		d := read
 		if f.IsDir() {
-			d = listed
+			d = looked // it may be for its descriptor alone
 		}
 		r.did(f, d, step)
 	case opens && f.IsDir(): // O_TMPFILE
@@ -470,8 +474,9 @@ func (r *Record) deed(p *pending, i int, f ptrace.File, step int, errno unix.Err
 	case opens:
 		const anew = unix.O_CREAT | unix.O_TRUNC
 		had := r.files[f.Path]
+		untouched := had == nil || had.did[read]+had.did[wrote]+had.did[executed] == 0
 		r.did(f, wrote, step)
-		if have := r.files[f.Path]; have != nil && flags&anew == anew && (had == nil || had.did[read]+had.did[wrote]+had.did[executed] == 0) {
+		if have := r.files[f.Path]; have != nil && flags&anew == anew && untouched {
 			have.anew = true
 		}
 		if flags&unix.O_ACCMODE == unix.O_RDWR && flags&unix.O_TRUNC == 0 {
