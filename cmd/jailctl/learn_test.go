@@ -44,6 +44,7 @@ func alice(dir string, argv ...string) *exec.Cmd {
 	}
 	cmd := As(Alice, exec.Command(name, argv[1:]...))
 	cmd.Args[0], cmd.Dir = argv[0], dir
+	cmd.Env = append(cmd.Env, "PWD="+dir) // as a shell has it
 	return cmd
 }
 
@@ -65,6 +66,17 @@ func asleep(t *testing.T, mark string) (pid int) {
 // settle does what an administrator does with the two files that somebody has learned,
 // with a root below Prefix, and what the contents file says is to be done with data.
 func settle(t *testing.T, name, contents, policy string) {
+	t.Helper()
+	install(t, name, contents, policy)
+	for _, r := range fillState(t, name) {
+		if r != (Result{}) {
+			t.Fatalf("%+v", r)
+		}
+	}
+}
+
+// install is settle without the data; it returns the root of the jail.
+func install(t *testing.T, name, contents, policy string) string {
 	t.Helper()
 	jails := Prefix + "/jails"
 	if err := os.MkdirAll(jails, 0o700); err != nil { // as build makes /srv/jails
@@ -92,17 +104,18 @@ func settle(t *testing.T, name, contents, policy string) {
 		}
 		os.Remove(State + "/policies/" + name + ".pb")
 	})
-	text, err := os.ReadFile(Etc + "/contents/" + name + ".txtpb")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, m := range regexp.MustCompile(`(?m)^#   (\(cd .*\))$`).FindAllStringSubmatch(string(text), -1) {
+	return jails + "/" + name
+}
+
+// fillState does what the contents file says that root is to do after the build.
+func fillState(t *testing.T, name string) (all []Result) {
+	t.Helper()
+	for _, m := range regexp.MustCompile(`(?m)^#   (\(cd .*\))$`).FindAllStringSubmatch(string(mustRead(t, Etc+"/contents/"+name+".txtpb")), -1) {
 		cmd := exec.Command("sh", "-c", m[1])
 		cmd.Dir = "/root" // where alice is not let in
-		if r := Do(t, cmd); r != (Result{}) {
-			t.Fatalf("%s: %+v", m[1], r)
-		}
+		all = append(all, Do(t, cmd))
 	}
+	return all
 }
 
 const pythonProgram = `import collections, datetime, email.message, hashlib, json, locale, re, sqlite3, ssl, sys, threading, zoneinfo
@@ -145,6 +158,16 @@ func main() {
 }
 `
 
+const reportProgram = `import csv, names
+total = sum(int(row["n"]) for row in csv.DictReader(open("in.csv")))
+print(names.total, total)
+`
+
+const scriptProgram = `#!/bin/sh
+cat in.csv | wc -l
+cat data.txt
+`
+
 // The learned jail runs the same command, and it says the same.
 func TestLearnedJailRunsTheSame(t *testing.T) {
 	repository := `rm -rf repo && git init -q -b main repo && cd repo && git config user.email a@example.org && git config user.name A &&
@@ -162,8 +185,19 @@ func TestLearnedJailRunsTheSame(t *testing.T) {
 		"pipeline": {"", []string{"sh", "-c", `printf 'b\na\nc\n' | sort -r | while read x; do echo "<$x>"; done | tr a-z A-Z | tee copy | wc -l; cat copy; ls -l data.txt | cut -c1-10; id -un; date -d @0 +%Y; exit 4`}},
 		"bash":     {"", []string{"bash", "-c", `for f in *.txt; do echo "$f"; done; awk '{ print $1 }' <data.txt | xargs -n1 echo; find . -name data.txt; echo $((6 * 7)) >/dev/null`}},
 		"sed":      {"", []string{"sed", "-n", "s/data/found/p", "data.txt"}},
+		"report":   {"", []string{"python3", "report.py"}},
+		"writes":   {`echo 'open("out.txt", "w").write(str(total)); print(open("out.txt").read())' >>report.py`, []string{"python3", "report.py"}},
+		"script":   {"", []string{"./script.sh"}},
+		"again":    {"echo old >o.txt; echo old >o.tgz", []string{"sh", "-c", "echo new >o.txt; tar czf o.tgz data.txt; cat o.txt; tar tzf o.tgz"}},
+		"find":     {"mkdir d d/e; echo >d/e/f; ln -s e d/l", []string{"find", "d"}},
 	} {
-		dir := place(t, map[string]string{"program.py": pythonProgram, "program.pl": perlProgram, "data.txt": "data here\n", "main.go": goProgram})
+		dir := place(t, map[string]string{
+			"program.py": pythonProgram, "program.pl": perlProgram, "data.txt": "data here\n", "main.go": goProgram,
+			"report.py": reportProgram, "names.py": "total = 'total'\n", "in.csv": "n\n1\n2\n", "script.sh": scriptProgram,
+		})
+		if err := os.Chmod(dir+"/script.sh", 0o755); err != nil {
+			t.Fatal(err)
+		}
 		if name == "go" {
 			build := exec.Command("go", "build", "-o", dir+"/program", dir+"/main.go")
 			build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -194,7 +228,9 @@ func TestLearnedJailRunsTheSame(t *testing.T) {
 			}
 		}
 		settle(t, name, Public+"/"+name+".contents.txtpb", Public+"/"+name+".policy.txtpb")
-		if got := Jailrun(t, Alice, append([]string{name, "--"}, test.argv...)...); got != plain {
+		_, line, _ := strings.Cut(learn.Err, "jailctl: then, as "+Alice.Name+": jailctl ")
+		line, _, _ = strings.Cut(line, "\n")
+		if got := Do(t, alice("/", "bash", "-c", Jailctl+" "+line)); got != plain {
 			contents, _ := os.ReadFile(Etc + "/contents/" + name + ".txtpb")
 			policy, _ := os.ReadFile(Etc + "/jails/" + name + ".txtpb")
 			t.Errorf("%s: in the jail %+v, plain %+v\n%s\n%s\n%+v", name, got, plain, contents, policy, Jailrun(t, Alice, append([]string{"--trace", name, "--"}, test.argv...)...))
@@ -202,6 +238,50 @@ func TestLearnedJailRunsTheSame(t *testing.T) {
 		// There is nothing else to be had in it.
 		if r := Jailrun(t, Alice, name, "--", "/bin/ls"); r.Status != 125 {
 			t.Errorf("%s: ls: %+v", name, r)
+		}
+	}
+}
+
+// What alice puts in the place of files that were learned is hers in the jail, and is
+// nothing that she could not read.
+func TestLearnedDataIsHers(t *testing.T) {
+	secret := Prefix + "/secret"
+	if err := os.Mkdir(secret, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(secret)
+	if err := os.WriteFile(secret+"/file", []byte("secret"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	dir := place(t, map[string]string{"in": "in", "other": "other"})
+	script := "mkdir -p d; echo d >d/file; echo d >d/none"
+	if r := Do(t, alice(dir, "sh", "-c", script)); r.Status != 0 {
+		t.Fatalf("%+v", r)
+	}
+	learn := Do(t, alice(dir, Jailctl, "learn", "-o", "hers", "--", "sh", "-c", "cat in d/file >out"))
+	if learn.Status != 0 {
+		t.Fatalf("%+v", learn)
+	}
+	for _, text := range []string{"hers.contents.txtpb", "hers.policy.txtpb"} {
+		defer os.Remove(Public + "/" + text)
+		if err := os.Rename(dir+"/"+text, Public+"/"+text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r := Do(t, alice(dir, "sh", "-c", "ln -sf "+secret+"/file in; rm -r d; ln -s "+secret+" d")); r.Status != 0 {
+		t.Fatalf("%+v", r)
+	}
+	root := install(t, "hers", Public+"/hers.contents.txtpb", Public+"/hers.policy.txtpb")
+	if all := fillState(t, "hers"); len(all) != 1 || !strings.Contains(all[0].Err, "d/file: Cannot") {
+		t.Errorf("%+v", all)
+	}
+	entries, err := os.ReadDir(root + dir)
+	if err != nil || len(entries) != 1 {
+		t.Fatal(entries, err)
+	}
+	for _, e := range entries {
+		if info, err := e.Info(); err != nil || e.Name() != "in" || e.Type() != os.ModeSymlink || info.Sys().(*syscall.Stat_t).Uid != Alice.UID {
+			t.Errorf("%v %v", e, err)
 		}
 	}
 }
@@ -318,6 +398,21 @@ func TestLearnFiles(t *testing.T) {
 		if _, err := os.Lstat(dir + "/" + name); err == nil {
 			t.Errorf("there is a file %s", name)
 		}
+	}
+	// Where it may not write it runs nothing.
+	if r := Do(t, alice("/", Jailctl, "learn", "-o", "y", "touch", dir+"/ran")); r.Status != 2 || !strings.Contains(r.Err, `cannot write "y.contents.txtpb": permission denied`) {
+		t.Errorf("%+v", r)
+	}
+	if _, err := os.Lstat(dir + "/ran"); err == nil {
+		t.Error("it ran, and nothing could be written")
+	}
+	// What the jail cannot have is told where it is seen.
+	if r := Do(t, alice(dir, "sh", "-c", "umask 077; echo >key; "+Jailctl+" learn cat key")); r.Status != 0 || !strings.Contains(r.Err, `jailctl: not in the jail, files that only their owner may read; chmod a+r what is no secret, and learn again: "`+dir+`/key" (step 1 (cat) reads it)`) {
+		t.Errorf("%+v", r)
+	}
+	// What is printed begins behind what the command prints.
+	if r := learn("printf", "abc"); !strings.HasPrefix(r.Out, "abc\n# ---- learned: printf.contents.txtpb ----\n# proto-file") || !strings.Contains(r.Out, "\n\n# ---- learned: printf.policy.txtpb ----\n# proto-file") {
+		t.Errorf("%+v", r)
 	}
 	if r := learn("-o", "x", "--force", "true"); r.Status != 0 {
 		t.Errorf("%+v", r)
@@ -589,6 +684,9 @@ func TestLearnIn(t *testing.T) {
 		if again := Do(t, alice("/", append([]string{Jailctl, "learn", "--in", name, "--"}, test.argv...)...)); strings.Contains(again.Out, test.out) {
 			t.Errorf("%v: still %+v", test.argv, again)
 		}
+	}
+	if r := Do(t, alice("/", Jailctl, "learn", "--in", name, "--", "sh", "-c", "read x </proc/version")); !strings.HasPrefix(r.Out, "\n# Not in the jail, of the kernel's") || !strings.Contains(r.Err, "and no line of a contents file brings it:\n") {
+		t.Errorf("%+v", r)
 	}
 	if r := Do(t, alice("/", Jailctl, "learn", "--in", "none", "true")); r.Status != 2 || strings.Count(r.Err, "\n") != 1 {
 		t.Errorf("%+v", r)
