@@ -41,9 +41,13 @@ no more. A comment beside each line names the step of the run that needed it.
 The command is run as it would be without learn, and its files are changed as it
 changes them. What another run needs more is not found by this one.
 
+What it only read is copied by each build. Where it wrote is a state directory, which
+begins empty: what it read there besides, root copies once, by a command that is told.
+
 With -o NAME the two become NAME.contents.txtpb and NAME.policy.txtpb in the working
-directory, for root to read and install; root's own go to the places of the jail
-NAME. Root's command runs as --as USER, or as who called sudo or doas.
+directory, for root to read and install, and not printed behind what COMMAND prints;
+root's own go to the places of the jail NAME. Root's command runs as --as USER, or as
+who called sudo or doas.
 
 With --in JAIL the command is run in that jail, and what it lacks there is told, with
 the lines to add.

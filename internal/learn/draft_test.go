@@ -433,10 +433,10 @@ func TestPresets(t *testing.T) {
 		"cat /etc/hosts /etc/host.conf": true,
 		"cat /etc/hosts":                false,
 		// What it brings is not what it is for.
-		"cat /etc/hosts /usr/share/common-licenses/GPL-2 /usr/share/common-licenses/GPL-3":              false,
-		"cat /etc/host.conf /etc/resolv.conf":                                             true,
-		"cat /etc/host.conf /etc/gai.conf":                                                false,
-		"cat /etc/hosts /etc/host.conf; cat /usr/share/dpkg/cputable; cd /usr/share/dpkg": false, // which the preset calls state
+		"cat /etc/hosts /usr/share/common-licenses/GPL-2 /usr/share/common-licenses/GPL-3": false,
+		"cat /etc/host.conf /etc/resolv.conf":                                              true,
+		"cat /etc/host.conf /etc/gai.conf":                                                 false,
+		"cat /etc/hosts /etc/host.conf; cat /usr/share/dpkg/cputable; cd /usr/share/dpkg":  false, // which the preset calls state
 	} {
 		r, _ := learned(t, dir, "sh", "-c", script)
 		files := host.New("/")
