@@ -82,7 +82,7 @@ func plan(t *testing.T, spec *contents.Spec, files map[string]string) (*jailtree
 	}
 	h := host.New(root)
 	var all jailtree.Problems
-	made, err := jailtree.Make(spec, jailtree.Host{Files: h, Packages: packages.Open(h), Names: source.System()})
+	made, err := jailtree.Make(t.Context(), spec, jailtree.Host{Files: h, Packages: packages.Open(h), Names: source.System()})
 	if err != nil && !errors.As(err, &all) {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@
 package archive
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -77,9 +78,10 @@ func (f fault) Error() string { return string(f) }
 //
 // The whole archive is read and checked before the first visit. Content comes from
 // a second reading, which begins when a visit first reads any. An error of visit ends
-// Read, which returns it as it is.
-func Read(name string, visit func(m Member, content io.Reader) error) error {
-	return read(name, atMost, visit)
+// Read, which returns it as it is, and so does the end of ctx: 64 GiB of zeros take a
+// few kilobytes of an archive, and minutes.
+func Read(ctx context.Context, name string, visit func(m Member, content io.Reader) error) error {
+	return read(ctx, name, atMost, visit)
 }
 
 // Split divides what a contents file names into a file or directory and the image in
@@ -95,17 +97,25 @@ func Split(name string) (file, image string) {
 	return name, ""
 }
 
-func read(name string, most limits, visit func(Member, io.Reader) error) error {
+func read(ctx context.Context, name string, most limits, visit func(Member, io.Reader) error) error {
 	file, image := Split(name)
-	failed := func(err error) error { return fmt.Errorf("archive %q: %w", file, err) }
-	a := archive{most: most, tree: newTree(most)}
+	failed := func(err error) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return fmt.Errorf("archive %q: %w", file, err)
+	}
+	a := archive{ctx: ctx, most: most, tree: newTree(most)}
 	defer a.close()
 	if err := a.open(file, image); err != nil {
 		return failed(err)
 	}
-	again := replay{layers: a.layers, starts: a.tree.starts, left: most.bytes}
+	again := replay{ctx: ctx, layers: a.layers, starts: a.tree.starts, left: most.bytes}
 	defer again.close()
 	for _, p := range a.tree.places() {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		var content io.Reader
 		if p.Kind == Regular {
 			again.want = p.file
@@ -129,6 +139,7 @@ func read(name string, most limits, visit func(Member, io.Reader) error) error {
 
 // archive is an archive that has been read once.
 type archive struct {
+	ctx    context.Context
 	most   limits
 	layers []layer
 	tree   tree
@@ -191,7 +202,7 @@ func (a *archive) open(file, image string) error {
 		return err
 	}
 	a.layers = []layer{{stored: stored}}
-	compressed, err := a.tree.read(a.layers[0], false)
+	compressed, err := a.tree.read(a.ctx, a.layers[0], false)
 	switch {
 	case err != nil:
 		return err
@@ -247,7 +258,7 @@ func (a *archive) unpacked(l layer) (*io.SectionReader, error) {
 		a.opened = append(a.opened, f)
 		left := a.most.bytes
 		var s *stream
-		if s, err = l.read(&left); err == nil {
+		if s, err = l.read(a.ctx, &left); err == nil {
 			defer s.close()
 			_, err = io.Copy(f, s.unpacked)
 		}

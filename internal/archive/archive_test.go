@@ -3,6 +3,7 @@ package archive
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"io/fs"
@@ -30,7 +31,7 @@ func readAll(name string, most limits) ([]result, error) {
 	var all []result
 	kinds := map[string]Kind{}
 	others := false
-	err := read(name, most, func(m Member, content io.Reader) error {
+	err := read(context.Background(), name, most, func(m Member, content io.Reader) error {
 		g := result{Member: m}
 		switch {
 		case m.Path != path.Clean("/"+m.Path) || strings.ContainsRune(m.Path, 0):

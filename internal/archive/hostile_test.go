@@ -3,6 +3,7 @@ package archive
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -142,7 +143,7 @@ func TestPAX(t *testing.T) {
 		return m.HeapAlloc
 	}
 	before, seen := heap(), 0
-	err := Read(name, func(Member, io.Reader) error {
+	err := Read(t.Context(), name, func(Member, io.Reader) error {
 		if seen++; seen == 1 {
 			if now := heap(); now > before+10<<20 {
 				t.Errorf("%d megabytes are kept", (now-before)>>20)
@@ -169,7 +170,7 @@ func TestNUL(t *testing.T) {
 
 // TestLimits: each of them is met, not one more.
 func TestLimits(t *testing.T) {
-	small := limits{bytes: 8192, members: 10, names: 100, layers: 3, blob: 1000}
+	small := limits{bytes: 8192, members: 10, names: 110, layers: 3, blob: 1000}
 	deep := regular("1/2/3/4/5/6/7/8/9/10", "")
 	many := func(n int) (all []member) {
 		for i := range n {
@@ -188,8 +189,9 @@ func TestLimits(t *testing.T) {
 		"directories":       {pack(t, deep), small, ""},
 		"a directory more":  {pack(t, deep, regular("b", "")), small, "2 million"},
 		"implied ones":      {pack(t, regular("1/2/3/4/5/6/7/8/9/10/11", "")), small, "2 million"},
-		"names":             {pack(t, symlink(strings.Repeat("n", 50), strings.Repeat("n", 50))), small, ""},
-		"a byte more":       {pack(t, symlink(strings.Repeat("n", 50), strings.Repeat("n", 51))), small, "512 MiB of names"},
+		"names":             {pack(t, symlink(strings.Repeat("n", 55), strings.Repeat("n", 55))), small, ""},
+		"a byte more":       {pack(t, symlink(strings.Repeat("n", 55), strings.Repeat("n", 56))), small, "512 MiB of names"},
+		"implied names":     {pack(t, regular(strings.Repeat("n", 55)+"/a/b", "")), small, "512 MiB of names"},
 		"content":           {pack(t, regular("a", strings.Repeat("x", 4096)), regular("b", strings.Repeat("x", 4096))), small, ""},
 		"a byte of content": {pack(t, regular("a", strings.Repeat("x", 4096)), regular("b", strings.Repeat("x", 4097))), small, "64 GiB"},
 		"unpacked":          {run(t, pack(t, regular("a", strings.Repeat("x", 6656))), "gzip", "-c"), small, ""},
@@ -365,7 +367,7 @@ func TestChanged(t *testing.T) {
 					second = append(second, make([]byte, max(0, len(first)-len(second)))...)
 				}
 				f := put(t, first)
-				err := Read(f, func(m Member, content io.Reader) error {
+				err := Read(t.Context(), f, func(m Member, content io.Reader) error {
 					if m.Kind == Directory {
 						return os.WriteFile(f, second, 0o600)
 					}
@@ -385,7 +387,7 @@ func TestChanged(t *testing.T) {
 func TestVisit(t *testing.T) {
 	f := put(t, pack(t, dir("d"), regular("a", "1"), regular("b", "2")))
 	var visited []string
-	err := Read(f, func(m Member, content io.Reader) error {
+	err := Read(t.Context(), f, func(m Member, content io.Reader) error {
 		visited = append(visited, m.Path)
 		if m.Path == "/a" {
 			return io.ErrNoProgress
@@ -396,7 +398,7 @@ func TestVisit(t *testing.T) {
 		t.Errorf("%v after %q", err, visited)
 	}
 	var kept io.Reader
-	err = Read(f, func(m Member, content io.Reader) error {
+	err = Read(t.Context(), f, func(m Member, content io.Reader) error {
 		if content != nil {
 			kept = content
 		}
@@ -411,7 +413,7 @@ func TestVisit(t *testing.T) {
 	// Only some of the content, and not all of it.
 	f = put(t, run(t, pack(t, regular("a", "1"), regular("b", strings.Repeat("2", 5000)), regular("c", "3"), regular("d", "4")), "gzip", "-c"))
 	var text strings.Builder
-	err = Read(f, func(m Member, content io.Reader) error {
+	err = Read(t.Context(), f, func(m Member, content io.Reader) error {
 		if m.Path == "/a" || m.Path == "/c" {
 			return nil
 		}
@@ -478,4 +480,39 @@ func FuzzRead(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestCancelled: the end of the context ends any reading, also of what goes on for long
+// after little was stored.
+func TestCancelled(t *testing.T) {
+	cause := errors.New("cancelled")
+	zeros := run(t, pack(t, regular("a", strings.Repeat("\x00", 100<<20)), regular("b", "")), "zstd", "-qc")
+	many := make([]member, 1000)
+	for i := range many {
+		many[i] = regular(fmt.Sprint(i), "")
+	}
+	for name, in := range map[string][]byte{"zeros": zeros, "members": pack(t, many...)} {
+		ctx, stop := context.WithCancelCause(t.Context())
+		stop(cause)
+		if err := Read(ctx, put(t, in), func(Member, io.Reader) error { return nil }); err != cause {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, reads := range []bool{false, true} {
+			ctx, stop = context.WithCancelCause(t.Context())
+			seen := 0
+			err := Read(ctx, put(t, in), func(_ Member, content io.Reader) error {
+				seen++
+				stop(cause)
+				if reads {
+					if n, err := io.Copy(io.Discard, content); n > 0 || err != cause {
+						t.Errorf("%s: %d bytes, %v", name, n, err)
+					}
+				}
+				return nil
+			})
+			if err != cause || seen != 1 {
+				t.Errorf("%s: %d visits, %v", name, seen, err)
+			}
+		}
+	}
 }

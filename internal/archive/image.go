@@ -196,7 +196,7 @@ func (a *archive) unpack(l layout, d descriptor) error {
 		}
 		layer.what = fmt.Sprintf("layer %d, %s", i+1, d.Digest)
 		a.layers = append(a.layers, layer)
-		if _, err := a.tree.read(layer, true); err != nil {
+		if _, err := a.tree.read(a.ctx, layer, true); err != nil {
 			return err
 		}
 	}

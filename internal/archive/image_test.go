@@ -397,7 +397,7 @@ func TestBlobChanged(t *testing.T) {
 				}
 			}
 			root := s.index(t, s.manifest(machine, layers...)).dir(t)
-			err := Read(root, func(m Member, content io.Reader) error {
+			err := Read(t.Context(), root, func(m Member, content io.Reader) error {
 				if m.Kind == Directory {
 					return os.WriteFile(root+"/blobs/sha256/"+layers[i].Digest[7:], evil, 0o600)
 				}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"compress/bzip2"
 	"compress/gzip"
+	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -64,18 +65,18 @@ type stream struct {
 }
 
 // read begins to read it. What is unpacked is subtracted from left, at the end of
-// which reading fails.
-func (l layer) read(left *int64) (*stream, error) {
-	b := bufio.NewReaderSize(l.checked(), 64<<10)
+// which reading fails, as it does when ctx ends.
+func (l layer) read(ctx context.Context, left *int64) (*stream, error) {
+	b := bufio.NewReaderSize(reader{ctx, l.checked()}, 64<<10)
 	s := &stream{stored: b, close: func() {}}
 	unpacked, err := s.decompress(b)
 	switch {
 	case err != nil:
 		return nil, l.failed(s.wrong(err))
 	case unpacked != nil:
-		s.unpacked, s.compressed = &metered{unpacked, left}, true
+		s.unpacked, s.compressed = &metered{reader{ctx, unpacked}, left}, true
 	case l.newSum != nil:
-		s.unpacked = &metered{b, left}
+		s.unpacked = &metered{reader{ctx, b}, left}
 	default:
 		l.stored.Seek(0, io.SeekStart)
 		s.unpacked, s.plain = l.stored, l.stored
@@ -179,6 +180,19 @@ func (s *stream) wrong(err error) error {
 	return fmt.Errorf("in or after member %q: %w: damaged or cut short; copy it again", s.last, why(err))
 }
 
+// reader ends with its context.
+type reader struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r reader) Read(p []byte) (int, error) {
+	if r.ctx.Err() != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	return r.Reader.Read(p)
+}
+
 // metered ends a decompression bomb.
 type metered struct {
 	io.Reader
@@ -213,6 +227,7 @@ func (v *verified) Read(p []byte) (int, error) {
 
 // replay reads archives again, for the content of some members in their order.
 type replay struct {
+	ctx    context.Context
 	layers []layer
 	starts []int // the number of each layer's first member
 	left   int64
@@ -239,7 +254,7 @@ func (r *replay) Read(p []byte) (int, error) {
 	if r.err != nil {
 		return 0, r.err
 	}
-	n, err := r.tar.Read(p)
+	n, err := reader{r.ctx, r.tar}.Read(p)
 	if err != nil && err != io.EOF {
 		r.err = r.layers[r.layer].failed(r.wrong(err))
 		err = r.err
@@ -253,13 +268,16 @@ func (r *replay) seek(f *file) error {
 		if err := r.finish(); err != nil {
 			return err
 		}
-		s, err := r.layers[f.layer].read(&r.left)
+		s, err := r.layers[f.layer].read(r.ctx, &r.left)
 		if err != nil {
 			return err
 		}
 		r.stream, r.layer, r.at = s, f.layer, r.starts[f.layer]-1
 	}
 	for {
+		if r.ctx.Err() != nil {
+			return context.Cause(r.ctx)
+		}
 		h, err := r.next()
 		if err != nil && err != io.EOF {
 			return r.layers[r.layer].failed(err)

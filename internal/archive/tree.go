@@ -3,6 +3,7 @@ package archive
 import (
 	"archive/tar"
 	"cmp"
+	"context"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -78,8 +79,8 @@ type entry struct {
 }
 
 // read puts the members of a layer into the tree and tells whether it is compressed.
-func (t *tree) read(l layer, image bool) (compressed bool, err error) {
-	s, err := l.read(&t.left.bytes)
+func (t *tree) read(ctx context.Context, l layer, image bool) (compressed bool, err error) {
+	s, err := l.read(ctx, &t.left.bytes)
 	if err != nil {
 		return false, err
 	}
@@ -91,6 +92,9 @@ func (t *tree) read(l layer, image bool) (compressed bool, err error) {
 		h, err := s.next()
 		if err == io.EOF {
 			break
+		}
+		if err == nil && ctx.Err() != nil {
+			err = context.Cause(ctx)
 		}
 		if err != nil {
 			return false, l.failed(err)
@@ -114,6 +118,9 @@ func (t *tree) read(l layer, image bool) (compressed bool, err error) {
 		return false, l.failed(err)
 	}
 	for _, e := range entries {
+		if ctx.Err() != nil {
+			return false, context.Cause(ctx)
+		}
 		if err := t.put(e); err != nil {
 			return false, l.failed(fmt.Errorf("member %q: %w", e.path, err))
 		}
@@ -254,8 +261,9 @@ func (t *tree) put(e entry) error {
 		}
 		f = to.file
 	}
-	n, made := &t.root, 0
+	n, made, at, names := &t.root, 0, 0, 0
 	for part := range parts(e.path) {
+		at += 1 + len(part)
 		if n.file != nil && (n.file.kind == Regular || n.file.kind == Other) {
 			return fault(fmt.Sprintf("is beneath %q, which is no directory%s", n.path, anew))
 		}
@@ -264,15 +272,19 @@ func (t *tree) put(e entry) error {
 		}
 		if n.children[part] == nil {
 			n.children[part] = &node{}
-			made++
+			made, names = made+1, names+at
 		}
 		n = n.children[part]
 	}
 	if n == &t.root && f.kind != Directory {
 		return fault("is the root of the file system, and no directory" + anew)
 	}
-	// A name of 4095 bytes can imply 2047 directories.
-	if t.left.members -= max(0, made-1); t.left.members < 0 {
+	// A name of 4095 bytes can imply 2047 directories, with 4 MB of names.
+	if made > 1 {
+		t.left.members -= made - 1
+		t.left.names -= names - at
+	}
+	if t.left.members < 0 || t.left.names < 0 {
 		return errTooMany
 	}
 	directories := f.kind == Directory && (n.file == nil || n.file.kind == Directory)

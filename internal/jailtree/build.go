@@ -96,7 +96,7 @@ func (s *Store) Preview(ctx context.Context, b Building) (*Report, error) {
 			return nil, err
 		}
 	}
-	plan, err := b.plan()
+	plan, err := b.plan(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -108,12 +108,12 @@ func (s *Store) Preview(ctx context.Context, b Building) (*Report, error) {
 	return r, nil
 }
 
-func (b *Building) plan() (*Plan, error) {
+func (b *Building) plan(ctx context.Context) (*Plan, error) {
 	spec, err := b.Load(b.Files)
 	if err != nil {
 		return nil, err
 	}
-	return Make(spec, b.Host)
+	return Make(ctx, spec, b.Host)
 }
 
 // report is what the plan makes of the tree that m is of.
@@ -191,7 +191,7 @@ func (s *Store) build(ctx context.Context, b Building) (*Report, error) {
 	if cur.manifest != nil && fresh.Same(s.fresh) {
 		return report(cur.manifest.Entries), nil
 	}
-	plan, err := b.plan()
+	plan, err := b.plan(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -507,7 +507,7 @@ func (p *Plan) sum(ctx context.Context, e Entry) ([]byte, error) {
 	}
 	if p.sums == nil {
 		p.sums = map[string][]byte{}
-		err := archive.Read(p.archive, func(m archive.Member, content io.Reader) (err error) {
+		err := archive.Read(ctx, p.archive, func(m archive.Member, content io.Reader) (err error) {
 			if m.Kind == archive.Regular {
 				p.sums[m.Path], err = hash(content)
 			}
@@ -556,7 +556,7 @@ func (s *Store) Outdated(ctx context.Context, b Building) ([]Change, error) {
 	if fresh.Same(s.fresh) {
 		return nil, nil
 	}
-	plan, err := b.plan()
+	plan, err := b.plan(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -1,9 +1,13 @@
 package jailtree
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
+	"time"
 
 	"jailctl/internal/contents"
 )
@@ -35,5 +39,90 @@ func TestArchiveTooManyLinks(t *testing.T) {
 				t.Errorf("%s: outside is %v", kind, names)
 			}
 		}
+	}
+}
+
+// ofArchive asks for an archive of a user's, of lines as in a host.
+func (b *bench) ofArchive(t *testing.T, lines []string) {
+	t.Helper()
+	b.tar(t, lines)
+	b.put(t, b.archive(), read(t, b.archive()), 0o600)
+	b.spec.Archive = &contents.Path{At: contents.At{File: "web", Line: 1, Col: 1}, Path: b.archive()}
+}
+
+// chains are links that lead to each other below 2000 directories: 64 KB when compressed.
+// End is of their targets.
+func chains(n int, end string) []string {
+	deep := strings.Repeat("a/", 2000)
+	var lines []string
+	for i := range 38 {
+		lines = append(lines, fmt.Sprintf("link %sd%d /%sd%d%s", deep, i, deep, i+1, end))
+	}
+	lines = append(lines, "link "+deep+"d38 /"+deep, "link top "+deep+"d0")
+	for i := range n {
+		lines = append(lines, fmt.Sprintf("link s%d top", i))
+	}
+	return lines
+}
+
+// Whoever makes an archive can have root go a long way for little, but not for hours.
+func TestCostlyArchive(t *testing.T) {
+	deep := strings.Repeat("a/", 2000)
+	many := func(line string, n int) (all []string) {
+		for i := range n {
+			all = append(all, fmt.Sprintf(line, i))
+		}
+		return all
+	}
+	for name, lines := range map[string][]string{
+		"chains":             chains(5_000, ""),
+		"slower chains":      chains(5_000, "/."),
+		"behind chains":      append(chains(0, ""), many("file 644 top/%d", 3_000)...),
+		"behind slower ones": append(chains(0, "/."), many("file 644 top/%d", 3_000)...),
+		"files":              many("file 644 "+deep+"f%d", 3_000),
+		"directories":        many("dir 755 "+deep+"f%d/", 3_000),
+		"directories of one": many("file 644 %d/"+deep+"f", 200),
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.spec.Exclude = []contents.Path{path1("/x"), path1("/y*"), path1("/usr/share/doc")}
+			b.ofArchive(t, lines)
+			start := time.Now()
+			plan, err := b.plan()
+			if took := time.Since(start); took > 20*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			if _, told := err.(Problems); err != nil && !told || err == nil && len(plan.Entries) < 2000 {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A plan ends with its context, whatever it is about.
+func TestPlanCancelled(t *testing.T) {
+	b := newBench(t)
+	h := b.building().Host
+	b.ofArchive(t, chains(10_000, "/."))
+	ctx, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer stop()
+	start := time.Now()
+	_, err := Make(ctx, b.spec, h)
+	if took := time.Since(start); err != context.DeadlineExceeded || took > 2*time.Second {
+		t.Errorf("after %v: %v", took, err)
+	}
+
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cause := errors.New("cancelled")
+	cancel(cause)
+	b.spec.Paths = []contents.Path{path1("/usr"), path1("/none")}
+	for _, archive := range []*contents.Path{b.spec.Archive, nil} {
+		b.spec.Archive = archive
+		if plan, err := Make(ctx, b.spec, h); err != cause {
+			t.Errorf("%v, %v", plan, err)
+		}
+	}
+	if asked := h.Files.Asked(); len(asked) > 10 {
+		t.Errorf("it asked for %d", len(asked))
 	}
 }

@@ -279,7 +279,7 @@ func TestArchiveNames(t *testing.T) {
 	write(t, b.archive(), "")
 	b.spec.Archive = &contents.Path{Path: b.archive() + ":a:b"}
 	building := b.building()
-	_, err := Make(b.spec, building.Host)
+	_, err := Make(t.Context(), b.spec, building.Host)
 	asked := building.Files.Asked()
 	for _, name := range []string{b.archive() + ":a:b", b.archive() + ":a"} {
 		if s, ok := asked[name]; !ok || s.Mode != 0 {

@@ -1,6 +1,7 @@
 package jailtree
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -12,7 +13,7 @@ import (
 
 func (b *bench) plan() (*Plan, error) {
 	h := host.New(b.host)
-	return Make(b.spec, Host{Files: h, Packages: packages.Open(h), Names: source.System()})
+	return Make(context.Background(), b.spec, Host{Files: h, Packages: packages.Open(h), Names: source.System()})
 }
 
 // Nothing is planned inside a state directory, whatever way leads there: whoever owns

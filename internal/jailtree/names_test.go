@@ -193,7 +193,7 @@ func TestNamesProblems(t *testing.T) {
 		fmt.Fprintf(&text, "paths: %s\n", quoted(literal("/broken/"+n)))
 		b.link(t, "/broken/"+n, "gone "+n[:len(n)/2])
 	}
-	_, err := Make(load(t, text.String()), b.machine())
+	_, err := Make(t.Context(), load(t, text.String()), b.machine())
 	problems := Problems{}
 	if !errors.As(err, &problems) || len(problems) != 2*len(hostileNames) {
 		t.Fatalf("%d problems: %v", len(problems), err)

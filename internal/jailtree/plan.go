@@ -8,6 +8,7 @@ package jailtree
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -93,10 +94,14 @@ const forbidden = 0o7022
 
 type planner struct {
 	Host
+	ctx     context.Context
 	elf     *elfdeps.Resolver
 	spec    *contents.Spec
 	exclude []*exclusion
+	without map[string]*exclusion // of directories: what leaves each out, or nil
 	tree    map[string]*Entry
+	states  []string        // state directories in it
+	work    int             // what real has left
 	below   map[string]bool // directories of the host that were taken whole
 	looked  map[seen]bool   // files of which all that they need is there
 	dlopen  map[string][]string
@@ -117,10 +122,12 @@ type seen struct {
 }
 
 // Make computes the tree that spec asks for. It reads the host and changes nothing.
-// An error of type Problems says where each line of the text went wrong.
-func Make(spec *contents.Spec, h Host) (*Plan, error) {
+// An error of type Problems says where each line of the text went wrong. It ends with
+// ctx, since what there is to read can be a user's.
+func Make(ctx context.Context, spec *contents.Spec, h Host) (*Plan, error) {
 	p := &planner{
-		Host: h, elf: elfdeps.New(h.Files), spec: spec, tree: map[string]*Entry{}, below: map[string]bool{},
+		Host: h, ctx: ctx, elf: elfdeps.New(h.Files), spec: spec, tree: map[string]*Entry{}, below: map[string]bool{},
+		without: map[string]*exclusion{}, work: maxWork,
 		looked: map[seen]bool{}, dlopen: map[string][]string{}, scripts: map[string][]string{},
 		asked: map[string]contents.At{}, lacks: map[string][]lack{},
 	}
@@ -158,6 +165,9 @@ func Make(spec *contents.Spec, h Host) (*Plan, error) {
 		p.device(d)
 	}
 	p.owners()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	if len(p.problems) > 0 {
 		slices.SortStableFunc(p.problems, func(a, b Problem) int {
 			file := func(p Problem) int { return slices.Index(spec.Sources, p.At.File) }
@@ -170,6 +180,9 @@ func Make(spec *contents.Spec, h Host) (*Plan, error) {
 		plan.archive, plan.archived = p.archive, p.archived
 	}
 	p.finish(plan)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	return plan, nil
 }
 
@@ -198,6 +211,9 @@ func (p *planner) put(at contents.At, name string, e *jailpb.Entry) *Entry {
 			"%q would be a %s and a %s", name, word(old.Kind), word(e.Kind))
 		return nil
 	}
+	if e.State {
+		p.states = append(p.states, name)
+	}
 	e.Path, e.AskedBy = []byte(name), at.String()
 	added := &Entry{Entry: e, asker: at}
 	p.tree[name] = added
@@ -218,16 +234,40 @@ func word(k jailpb.Entry_Kind) string {
 	return "unknown"
 }
 
+// maxWork is how many bytes of paths real may go through for one plan: a second or two,
+// and a hundred times what the largest images take.
+const maxWork = 4 << 30
+
 // real follows the links of the tree itself from a path in it: to "/" for "..".
 // What is not in the tree yet is taken to be no link. It leads nowhere where the kernel
 // would not go: a path of its own behind too many links would have a link on the way, out
-// of the tree.
+// of the tree. Nor does it once all of it is too much work: a few kilobytes of an archive
+// can have it go through thousands of directories for each of forty links, ten thousand
+// times.
 func (p *planner) real(name string) (at string, ok bool) {
-	done, rest := "/", name
-	for links := 0; rest != ""; {
+	done, rest := "/", strings.Trim(name, "/")
+	for links, led := 0, true; rest != ""; {
+		// No link is on the way to a directory of the tree.
+		if head := strings.LastIndexByte(rest, '/'); led && head > 0 {
+			p.work -= head
+			if e := p.tree[below(done, rest[:head])]; e != nil && e.Kind == jailpb.Entry_DIRECTORY {
+				done, rest = string(e.Path), rest[head+1:]
+			}
+		}
 		var part string
-		part, rest, _ = strings.Cut(strings.TrimLeft(rest, "/"), "/")
-		at := path.Join(done, part) // ".." too: done has no links
+		part, rest, _ = strings.Cut(rest, "/")
+		rest, led = strings.TrimLeft(rest, "/"), false
+		if part == "." {
+			continue
+		}
+		if part == ".." {
+			done = path.Dir(done) // which has no links
+			continue
+		}
+		at := below(done, part)
+		if p.work -= len(at); p.work < 0 || len(at) >= unix.PathMax || p.ctx.Err() != nil {
+			return "", false
+		}
 		e := p.tree[at]
 		if e == nil || e.Kind != jailpb.Entry_SYMLINK {
 			done = at
@@ -239,7 +279,7 @@ func (p *planner) real(name string) (at string, ok bool) {
 		if strings.HasPrefix(string(e.Target), "/") {
 			done = "/"
 		}
-		rest = string(e.Target) + "/" + rest
+		rest, led = strings.Trim(string(e.Target)+"/"+rest, "/"), true
 	}
 	return done, true
 }
@@ -248,6 +288,14 @@ func (p *planner) real(name string) (at string, ok bool) {
 func (p *planner) has(name string) bool {
 	at, ok := p.real(name)
 	return ok && p.tree[at] != nil
+}
+
+// below is a path in a directory.
+func below(dir, name string) string {
+	if dir == "/" {
+		return dir + name
+	}
+	return dir + "/" + name
 }
 
 // way makes the directories, and the links among them, that lead to name in the
@@ -311,7 +359,7 @@ func (p *planner) way(at contents.At, dir string) (inside, outside string, ok bo
 		if have = p.tree[in]; have.Kind == jailpb.Entry_SYMLINK {
 			to, ok := p.real(in)
 			if !ok {
-				p.problem(at, "mend the links, or leave the path out", "symbolic links of the jail go round in a circle at %q", in)
+				p.problem(at, "mend the links, or leave the path out", "symbolic links of the jail go round in a circle, or too far, at %q", in)
 				return "", "", false
 			}
 			in = to
@@ -366,16 +414,12 @@ func (p *planner) exclusions() {
 	}
 }
 
-// has tells whether a path or a directory above it is meant.
+// has tells whether a path itself is meant.
 func (x *exclusion) has(name string) bool {
-	for ; name != "/" && name != "."; name = path.Dir(name) {
-		for _, pattern := range x.patterns {
-			if ok, _ := path.Match(pattern, name); ok {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(x.patterns, func(pattern string) bool {
+		ok, _ := path.Match(pattern, name)
+		return ok
+	})
 }
 
 // meta are the characters that make a path a pattern.
@@ -383,8 +427,18 @@ const meta = `*?[\`
 
 var escape = strings.NewReplacer(`*`, `\*`, `?`, `\?`, `[`, `\[`, `\`, `\\`)
 
-// excluded is the first line that leaves a path out, nil where none does.
-func (p *planner) excluded(name string) (first *exclusion) {
+// excluded is the first line that leaves a path, or a directory above it, out, nil where
+// none does.
+func (p *planner) excluded(name string) *exclusion {
+	if len(p.exclude) == 0 || name == "/" {
+		return nil
+	}
+	dir := name[:max(1, strings.LastIndexByte(name, '/'))]
+	first, known := p.without[dir]
+	if !known {
+		first = p.excluded(dir)
+		p.without[dir] = first
+	}
 	for _, x := range p.exclude {
 		if x.has(name) {
 			x.used = true
@@ -448,9 +502,9 @@ func (p *planner) state(in string) bool { return p.stateOf(in) != nil }
 
 // stateOf is the state directory that a path of the tree is, or is in.
 func (p *planner) stateOf(in string) *Entry {
-	for ; in != "/"; in = path.Dir(in) {
-		if e := p.tree[in]; e != nil && e.State {
-			return e
+	for _, dir := range p.states {
+		if rest, is := strings.CutPrefix(in, dir); is && (rest == "" || rest[0] == '/') && p.tree[dir].State {
+			return p.tree[dir]
 		}
 	}
 	return nil
@@ -478,6 +532,9 @@ type how struct {
 // add puts what the host has at name into the tree, with what it stands for where it
 // is a link, and with what it needs to run.
 func (p *planner) add(at contents.At, name string, how how) {
+	if p.ctx.Err() != nil {
+		return // all of it is for nothing
+	}
 	dir, base := path.Split(name)
 	if p.skips(at, name, how) || !p.permitted(at, name, how) {
 		return
@@ -972,6 +1029,9 @@ func (p *planner) glob(dir string, pattern []string) (found []string) {
 	if len(pattern) == 0 {
 		return []string{dir}
 	}
+	if p.ctx.Err() != nil {
+		return nil
+	}
 	real, err := p.Files.Real(dir)
 	if err != nil {
 		return nil
@@ -1143,15 +1203,15 @@ func (p *planner) unpack(a contents.Path) {
 	}
 	other := 0
 	regular := map[string]archive.Member{} // also those that the tree does not have
-	err = archive.Read(p.archive, func(m archive.Member, _ io.Reader) error {
+	err = archive.Read(p.ctx, p.archive, func(m archive.Member, _ io.Reader) error {
 		if m.Kind == archive.Regular {
 			regular[m.Path] = m
 		}
 		dir, base := path.Split(m.Path)
 		to, ok := p.real(path.Clean(dir))
 		in := path.Join(to, base)
-		if !ok {
-			return fmt.Errorf("symbolic links in %q go round in a circle on the way to %q", p.archive, m.Path)
+		if !ok || len(in) >= unix.PathMax {
+			return fmt.Errorf("symbolic links in %q go round in a circle, or too far, on the way to %q", p.archive, m.Path)
 		}
 		if p.excluded(m.Path) != nil || p.excluded(in) != nil || p.state(in) {
 			return nil
@@ -1244,7 +1304,12 @@ func (p *planner) finish(plan *Plan) {
 		if !strings.HasPrefix(target, "/") {
 			target = path.Dir(string(e.Path)) + "/" + target
 		}
-		if to, ok := p.real(target); ok && p.tree[to] == nil {
+		to, ok := p.real(target)
+		if p.work < 0 {
+			plan.Notes = append(plan.Notes, "there are so many links that it is not told where they lead")
+			break
+		}
+		if ok && p.tree[to] == nil {
 			plan.Notes = append(plan.Notes, fmt.Sprintf("the link %q leads to %q, which is not in the jail", e.Path, e.Target))
 		}
 	}

@@ -3,6 +3,7 @@ package jailtree
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -301,7 +302,7 @@ func TestExcludeAndPresets(t *testing.T) {
 		if len(mistakes) > 0 {
 			t.Fatal(mistakes)
 		}
-		plan, err := Make(spec, b.machine())
+		plan, err := Make(context.Background(), spec, b.machine())
 		do(t, err)
 		if got := strings.Join(plan.Notes, "\n"); got != test.note {
 			t.Errorf("%s, %s: %s", test.web, test.preset, got)
@@ -328,7 +329,7 @@ func load(t *testing.T, text string) *contents.Spec {
 // planOf is the plan of a contents file, a line an entry, or its problems.
 func (b *bench) planOf(t *testing.T, text string) string {
 	t.Helper()
-	plan, err := Make(load(t, text), b.machine())
+	plan, err := Make(t.Context(), load(t, text), b.machine())
 	if problems := (Problems{}); errors.As(err, &problems) {
 		return problems.Error() + "\n"
 	}

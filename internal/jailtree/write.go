@@ -354,7 +354,7 @@ func (w *writer) unpack(members map[string]Entry) error {
 		return nil
 	}
 	c := copier{ctx: w.ctx, buf: make([]byte, 1<<18)}
-	err := archive.Read(w.plan.archive, func(m archive.Member, content io.Reader) error {
+	err := archive.Read(w.ctx, w.plan.archive, func(m archive.Member, content io.Reader) error {
 		e, wanted := members[m.Path]
 		if !wanted || m.Kind != archive.Regular {
 			return nil

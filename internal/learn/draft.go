@@ -2,6 +2,7 @@ package learn
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -599,7 +600,7 @@ func (d *draft) plan() {
 	for {
 		spec, problems := d.spec()
 		if len(problems) == 0 {
-			plan, err := jailtree.Make(spec, d.Host)
+			plan, err := jailtree.Make(context.Background(), spec, d.Host)
 			if err == nil {
 				d.tree = map[string]*jailtree.Entry{}
 				for i := range plan.Entries {
