@@ -5,6 +5,7 @@ package host
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -68,6 +69,9 @@ type answer struct {
 	err  error
 	// noted is of what was not asked aside, and listed likewise.
 	noted, listed bool
+	// everybody is what Everybody said, if weighed.
+	everybody uint32
+	weighed   bool
 }
 
 // New is the host whose "/" is at root: "" or "/" for the machine itself.
@@ -133,6 +137,75 @@ func (h *Host) lstat(name string) (Info, error) {
 		return Info{}, &fs.PathError{Op: "lstat", Path: name, Err: err}
 	}
 	return Stat(&st), nil
+}
+
+// Everybody is the permission bits, 0 to 7, that all but the owner have for what is at a
+// path, whoever they are. Those of others are not enough: a group can have less, and
+// anybody an entry in an access control list (acl(5)).
+func (h *Host) Everybody(name string) (uint32, error) {
+	info, err := h.Lstat(name)
+	if err != nil {
+		return 0, err
+	}
+	a := h.known[name]
+	if a.weighed {
+		return a.everybody, nil
+	}
+	bits := info.Mode & 7
+	if bits == 0 {
+		return 0, nil
+	}
+	entries, err := h.acl(name)
+	if err != nil {
+		return 0, err
+	}
+	if entries == nil {
+		bits &= info.Mode >> 3
+	}
+	// Where there is a list, the mode has its mask in the place of the group.
+	for ; len(entries) >= 8; entries = entries[8:] {
+		if tag := binary.LittleEndian.Uint16(entries); tag != aclOwner && tag != aclMask && tag != aclOther {
+			bits &= info.Mode >> 3 & uint32(binary.LittleEndian.Uint16(entries[2:]))
+		}
+	}
+	a = h.known[name]
+	a.everybody, a.weighed = bits, true
+	h.known[name] = a
+	return bits, nil
+}
+
+// Tags of an access control list (linux/posix_acl.h).
+const (
+	aclOwner = 0x01
+	aclMask  = 0x10
+	aclOther = 0x20
+)
+
+// acl is the entries of the access control list of what is at a path: each a tag and
+// permission bits, of two bytes, and an id of four. It is nil where there is none.
+func (h *Host) acl(name string) ([]byte, error) {
+	f, err := h.open("getxattr", name, unix.O_PATH)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	// By way of /proc, as descriptors by which nothing is read give no attributes.
+	self, attr := fmt.Sprintf("/proc/self/fd/%d", f.Fd()), "system.posix_acl_access"
+	n, err := unix.Getxattr(self, attr, nil)
+	var b []byte
+	if err == nil {
+		b = make([]byte, n)
+		n, err = unix.Getxattr(self, attr, b)
+	}
+	switch {
+	case err == unix.ENODATA || err == unix.EOPNOTSUPP:
+		return nil, nil
+	case err != nil:
+		return nil, &fs.PathError{Op: "getxattr", Path: name, Err: err}
+	case n < 4 || binary.LittleEndian.Uint32(b) != 2:
+		return nil, &fs.PathError{Op: "getxattr", Path: name, Err: errors.New("an access control list of an unknown kind")}
+	}
+	return b[4:n], nil
 }
 
 // Readlink is the text of a symbolic link.

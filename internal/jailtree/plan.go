@@ -351,7 +351,7 @@ func (p *planner) way(at contents.At, dir string) (inside, outside string, ok bo
 			mode := uint32(0o755)
 			e := &jailpb.Entry{Kind: jailpb.Entry_DIRECTORY, Mode: mode}
 			if err == nil {
-				e.Mode, e.Origin = info.Mode&0o777&^forbidden, []byte(out)
+				e.Mode, e.Origin = p.mode(out, info), []byte(out)
 			}
 			p.put(at, in, e).implied = true
 		}
@@ -586,7 +586,7 @@ func (p *planner) add(at contents.At, name string, how how) {
 		p.target(at, out, target, how)
 	case info.IsDir():
 		if have == nil {
-			p.put(at, in, &jailpb.Entry{Kind: jailpb.Entry_DIRECTORY, Mode: info.Mode & 0o777 &^ forbidden, Origin: []byte(out)})
+			p.put(at, in, &jailpb.Entry{Kind: jailpb.Entry_DIRECTORY, Mode: p.mode(out, info), Origin: []byte(out)})
 		} else if have.Kind == jailpb.Entry_SYMLINK && !how.named {
 			return // declared otherwise; what is asked for by itself goes where the link leads
 		}
@@ -604,7 +604,7 @@ func (p *planner) add(at contents.At, name string, how how) {
 		}
 		if have == nil || string(have.Origin) != out {
 			if e := p.put(at, in, &jailpb.Entry{
-				Kind: jailpb.Entry_REGULAR, Mode: info.Mode & 0o777 &^ forbidden, Size: uint64(info.Size), Origin: []byte(out),
+				Kind: jailpb.Entry_REGULAR, Mode: p.mode(out, info), Size: uint64(info.Size), Origin: []byte(out),
 			}); e != nil {
 				e.info = info
 			}
@@ -703,8 +703,22 @@ func (p *planner) led(name string) (real string, by []uint32, err error) {
 	return real, by, err
 }
 
+// mode is the mode that a copy of what the host has at a path gets. Group and access
+// control list do not come along, so others get no more than everybody has: else who is
+// kept from a file by either could read it in the jail.
+func (p *planner) mode(name string, info host.Info) uint32 {
+	m := info.Mode & 0o777 &^ forbidden
+	everybody, err := p.Files.Everybody(name)
+	if err != nil {
+		p.note("%s; nobody but root can read it in the jail", told(err))
+	} else if m&7&^everybody != 0 {
+		p.note("%q can be read by others, but not by some group or user: in the jail others cannot", name)
+	}
+	return m &^ 7 | m&everybody
+}
+
 // may tells whether a user could read what is at a path without links, as owner or as
-// anybody; what groups a user is in counts for nothing.
+// anybody; what groups a user is in counts for nothing, but that a group may have less.
 func (p *planner) may(uid uint32, name string) bool {
 	right := uint32(unix.R_OK)
 	for at := name; ; at, right = path.Dir(at), unix.X_OK {
@@ -717,10 +731,13 @@ func (p *planner) may(uid uint32, name string) bool {
 		case info.IsDir():
 			right |= unix.X_OK
 		}
-		if info.UID == uid {
-			right <<= 6
+		has := info.Mode >> 6
+		if info.UID != uid {
+			if has, err = p.Files.Everybody(at); err != nil {
+				return false
+			}
 		}
-		if info.Mode&right != right {
+		if has&right != right {
 			return false
 		}
 		if at == "/" {

@@ -1,10 +1,15 @@
 package jailtree
 
 import (
+	"encoding/binary"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"jailctl/internal/contents"
 )
@@ -215,5 +220,85 @@ func TestPlantedArchive(t *testing.T) {
 	}
 	if err := ask(); err == nil || !strings.Contains(err.Error(), "could not read") {
 		t.Error(err)
+	}
+}
+
+// acl gives what is at a path of the host an access control list: of a tag, permission
+// bits and an id each.
+func (b *bench) acl(t *testing.T, name string, entries ...[3]uint32) {
+	t.Helper()
+	list := binary.LittleEndian.AppendUint32(nil, 2)
+	for _, e := range entries {
+		list = binary.LittleEndian.AppendUint16(list, uint16(e[0]))
+		list = binary.LittleEndian.AppendUint16(list, uint16(e[1]))
+		list = binary.LittleEndian.AppendUint32(list, e[2])
+	}
+	do(t, unix.Setxattr(b.host+name, "system.posix_acl_access", list, 0))
+}
+
+// Who is kept from a file by a group or by an access control list cannot read it in the
+// jail, where neither is left; the usual modes and lists change nothing.
+func TestLessThanOthers(t *testing.T) {
+	const none = 0xffffffff
+	user, named, group, groups, mask, other := uint32(1), uint32(2), uint32(4), uint32(8), uint32(16), uint32(32)
+	b := newBench(t)
+	want := map[string]uint32{}
+	file := func(name string, mode os.FileMode, gid int, in uint32) string {
+		name = "/srv/" + name
+		b.put(t, name, "x", mode)
+		do(t, os.Lchown(b.host+name, 0, gid))
+		do(t, os.Chmod(b.host+name, mode))
+		want[name] = in
+		return name
+	}
+	file("usual", 0o644, 12345, 0o644)
+	file("program", 0o755, 12345, 0o755)
+	file("closed", 0o640, 12345, 0o640)
+	file("owner", 0o600, 12345, 0o600)
+	file("negative", 0o604, 12345, 0o600)
+	file("negative-program", 0o745, 12345, 0o744)
+	file("negative-root", 0o604, 0, 0o600)
+	b.acl(t, file("more", 0o644, 12345, 0o664), [3]uint32{user, 6, none}, [3]uint32{named, 6, mallory}, [3]uint32{group, 4, none}, [3]uint32{mask, 6, none}, [3]uint32{other, 4, none})
+	want["/srv/more"] = 0o644 // no group writes
+	b.acl(t, file("denied", 0o644, 12345, 0o640), [3]uint32{user, 6, none}, [3]uint32{named, 0, mallory}, [3]uint32{group, 4, none}, [3]uint32{mask, 4, none}, [3]uint32{other, 4, none})
+	b.acl(t, file("denied-group", 0o644, 12345, 0o640), [3]uint32{user, 6, none}, [3]uint32{group, 4, none}, [3]uint32{groups, 0, 12346}, [3]uint32{mask, 4, none}, [3]uint32{other, 4, none})
+	b.acl(t, file("masked", 0o644, 12345, 0o600), [3]uint32{user, 6, none}, [3]uint32{named, 4, mallory}, [3]uint32{group, 4, none}, [3]uint32{mask, 0, none}, [3]uint32{other, 4, none})
+	b.acl(t, file("owning-group", 0o644, 12345, 0o640), [3]uint32{user, 6, none}, [3]uint32{named, 4, mallory}, [3]uint32{group, 0, none}, [3]uint32{mask, 4, none}, [3]uint32{other, 4, none})
+	// Directories, asked for and on the way.
+	b.put(t, "/srv/dir/way/file", "x", 0o644)
+	for name, mode := range map[string]os.FileMode{"/srv/dir": 0o705, "/srv/dir/way": 0o701} {
+		do(t, os.Lchown(b.host+name, 0, 12345))
+		do(t, os.Chmod(b.host+name, mode))
+		want[name] = 0o700
+	}
+	for _, asked := range []string{"/srv", "/srv/dir/way/file"} {
+		b.spec.Paths = []contents.Path{path1(asked)}
+		plan, err := b.plan()
+		do(t, err)
+		for _, e := range plan.Entries {
+			mode, ok := want[string(e.Path)]
+			if ok && e.Mode != mode {
+				t.Errorf("%s: %04o and not %04o", e.Path, e.Mode, mode)
+			}
+			outside, err := os.Stat(b.host + string(e.Path))
+			do(t, err)
+			less := uint32(outside.Mode())&5 != mode&5
+			noted := slices.ContainsFunc(plan.Notes, func(n string) bool { return strings.Contains(n, fmt.Sprintf("%q", e.Path)) })
+			if ok && noted != less {
+				t.Errorf("%s: %q", e.Path, plan.Notes)
+			}
+		}
+	}
+	// What mallory cannot read, no link of hers leads to.
+	for name, can := range map[string]bool{"usual": true, "more": true, "negative": false, "denied": false, "denied-group": false, "dir/way/file": false} {
+		b.put(t, "/home/mallory/"+name+".d/x", "x", 0o644)
+		b.link(t, "/home/mallory/"+name+".d/link", "/srv/"+name)
+		b.give(t, "/home/mallory", mallory)
+		b.spec.Paths = []contents.Path{path1("/home/mallory/" + name + ".d")}
+		plan, err := b.plan()
+		do(t, err)
+		if has := slices.ContainsFunc(plan.Entries, func(e Entry) bool { return string(e.Path) == "/srv/"+name }); has != can {
+			t.Errorf("%s: %v; %q", name, has, plan.Notes)
+		}
 	}
 }
