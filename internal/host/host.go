@@ -62,6 +62,8 @@ type Host struct {
 	root  string
 	aside bool
 	known map[string]answer
+	// systems are the file systems of the kernel's own, by device number; "" is any other.
+	systems map[uint64]string
 }
 
 type answer struct {
@@ -76,12 +78,12 @@ type answer struct {
 
 // New is the host whose "/" is at root: "" or "/" for the machine itself.
 func New(root string) *Host {
-	return &Host{root: strings.TrimRight(root, "/"), known: map[string]answer{}}
+	return &Host{root: strings.TrimRight(root, "/"), known: map[string]answer{}, systems: map[uint64]string{}}
 }
 
 // Aside is the same machine with the same answers, for questions that no build
 // depends on: they are not noted. What h is asked as well, is.
-func (h *Host) Aside() *Host { return &Host{h.root, true, h.known} }
+func (h *Host) Aside() *Host { return &Host{h.root, true, h.known, h.systems} }
 
 // Root is where the host's "/" is: "" for the machine itself.
 func (h *Host) Root() string { return h.root }
@@ -206,6 +208,42 @@ func (h *Host) acl(name string) ([]byte, error) {
 		return nil, &fs.PathError{Op: "getxattr", Path: name, Err: errors.New("an access control list of an unknown kind")}
 	}
 	return b[4:n], nil
+}
+
+// kernels are the file systems, by the numbers that statfs(2) gives, in which the kernel
+// makes up what is there at the moment of reading.
+var kernels = map[int64]string{
+	unix.PROC_SUPER_MAGIC: "proc", unix.SYSFS_MAGIC: "sysfs", unix.CGROUP_SUPER_MAGIC: "cgroup",
+	unix.CGROUP2_SUPER_MAGIC: "cgroup2", unix.DEBUGFS_MAGIC: "debugfs", unix.TRACEFS_MAGIC: "tracefs",
+	unix.SECURITYFS_MAGIC: "securityfs", unix.SELINUX_MAGIC: "selinuxfs", unix.SMACK_MAGIC: "smackfs",
+	unix.DEVPTS_SUPER_MAGIC: "devpts", unix.PSTOREFS_MAGIC: "pstore", unix.EFIVARFS_MAGIC: "efivarfs",
+	unix.BPF_FS_MAGIC: "bpf", unix.BINFMTFS_MAGIC: "binfmt_misc", unix.RDTGROUP_SUPER_MAGIC: "resctrl",
+	unix.NSFS_MAGIC: "nsfs", 0x62656570: "configfs", 0x65735543: "fusectl", 0x19800202: "mqueue",
+	0x67596969: "rpc_pipefs", 0x6e667364: "nfsd",
+}
+
+// Kernel is the type of the file system at a path, as Lstat takes one, where that is one
+// of the kernel's own, and "" anywhere else. Nothing is noted.
+func (h *Host) Kernel(name string) string {
+	info, err := h.Aside().Lstat(name)
+	if err != nil {
+		return ""
+	}
+	system, known := h.systems[info.Dev]
+	if known {
+		return system
+	}
+	f, err := h.open("statfs", name, unix.O_PATH)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	var st unix.Statfs_t
+	if unix.Fstatfs(int(f.Fd()), &st) == nil {
+		system = kernels[int64(st.Type)]
+		h.systems[info.Dev] = system
+	}
+	return system
 }
 
 // Readlink is the text of a symbolic link.

@@ -551,6 +551,9 @@ func (p *planner) add(at contents.At, name string, how how) {
 		p.problem(at, "name what of it the jail needs", "the whole host cannot be a jail")
 		return
 	}
+	if p.kernels(at, out, how) {
+		return
+	}
 	if p.leaves(at, in, name, how) {
 		return
 	}
@@ -617,6 +620,39 @@ func (p *planner) add(at contents.At, name string, how how) {
 		}
 		p.problem(at, fix, "%q is not a file, a directory or a link", out)
 	}
+}
+
+// kernels tells whether a path is in a file system of the kernel's own, such as /proc: what
+// is there is another thing at each moment, and mostly without a size.
+func (p *planner) kernels(at contents.At, name string, how how) bool {
+	system := p.Files.Kernel(name)
+	if system == "" {
+		return false
+	}
+	for top := path.Dir(name); p.Files.Kernel(top) == system; top = path.Dir(top) {
+		name = top // told once, whatever of it is asked for
+	}
+	if how.named {
+		p.problem(at, "leave it out", "%q is the kernel's own (%s), which cannot be copied", name, system)
+	} else {
+		p.note("%q is the kernel's own (%s), and is left out", name, system)
+	}
+	return true
+}
+
+// leads tells whether the way to a path goes into a file system of the kernel's own, and
+// notes nothing: /proc/self is another for each build.
+func (p *planner) leads(name string) (kernel bool) {
+	p.Files.Aside().Walk(name, func(at string, _ host.Info) { kernel = kernel || p.Files.Kernel(at) != "" })
+	return kernel
+}
+
+// files answers questions about a path, and notes what does not lead there.
+func (p *planner) files(name string) *host.Host {
+	if p.leads(name) {
+		return p.Files.Aside()
+	}
+	return p.Files
 }
 
 // declared tells of a path of the host in whose place the contents file puts something else.
@@ -758,6 +794,15 @@ func (p *planner) target(at contents.At, link, target string, how how) {
 	if !strings.HasPrefix(target, "/") {
 		target = path.Dir(link) + "/" + target // not cleaned: ".." is after the links
 	}
+	if its, err := p.Files.Lstat(link); err == nil && its.UID != 0 {
+		how.by = its.UID
+	}
+	how.must = how.must && how.program
+	how.program = how.program || slices.Contains(searched, path.Dir(link))
+	if p.leads(target) {
+		p.beyond(at, target, how)
+		return
+	}
 	real, err := p.Files.Real(target)
 	if err != nil {
 		if how.named {
@@ -765,14 +810,23 @@ func (p *planner) target(at contents.At, link, target string, how how) {
 		}
 		return
 	}
-	if its, err := p.Files.Lstat(link); err == nil && its.UID != 0 {
-		how.by = its.UID
-	}
-	how.must = how.must && how.program
-	how.program = how.program || slices.Contains(searched, path.Dir(link))
 	info, err := p.Files.Lstat(real)
 	if err == nil && (info.IsRegular() || how.named) {
 		p.add(at, target, how)
+	}
+}
+
+// beyond adds what a link stands for from which others lead into a file system of the
+// kernel's own. The one that leads there stays a link to what the jail does not have.
+func (p *planner) beyond(at contents.At, target string, how how) {
+	dir, base := path.Split(target)
+	real, err := p.Files.Aside().Real(dir)
+	switch {
+	case err != nil:
+	case p.Files.Kernel(path.Join(real, base)) == "":
+		p.add(at, target, how)
+	case how.must:
+		p.kernels(at, path.Join(real, base), how)
 	}
 }
 
@@ -1013,7 +1067,7 @@ func (p *planner) program(name contents.Path) {
 // paths adds a path, or all that a pattern matches.
 func (p *planner) paths(name contents.Path, needed bool) {
 	if !strings.ContainsAny(name.Path, meta) {
-		if _, err := p.Files.Real(name.Path); err != nil && !needed {
+		if _, err := p.files(name.Path).Real(name.Path); err != nil && !needed {
 			return
 		}
 		p.add(name.At, name.Path, how{whole: true, named: true, must: true})
@@ -1030,7 +1084,7 @@ func (p *planner) paths(name contents.Path, needed bool) {
 		p.instead(name.At, name.Path, "is excluded by", by.At)
 	}
 	for _, f := range kept {
-		if _, err := p.Files.Real(f); err != nil && !needed {
+		if _, err := p.files(f).Real(f); err != nil && !needed {
 			continue
 		}
 		p.add(name.At, f, how{whole: true, named: true})
@@ -1049,17 +1103,18 @@ func (p *planner) glob(dir string, pattern []string) (found []string) {
 	if p.ctx.Err() != nil {
 		return nil
 	}
-	real, err := p.Files.Real(dir)
+	files := p.files(dir)
+	real, err := files.Real(dir)
 	if err != nil {
 		return nil
 	}
 	if !strings.ContainsAny(pattern[0], meta) {
-		if _, err := p.Files.Lstat(path.Join(real, pattern[0])); err != nil {
+		if _, err := files.Lstat(path.Join(real, pattern[0])); err != nil {
 			return nil
 		}
 		return p.glob(path.Join(dir, pattern[0]), pattern[1:])
 	}
-	names, err := p.Files.List(real)
+	names, err := files.List(real)
 	if err != nil {
 		return nil
 	}
