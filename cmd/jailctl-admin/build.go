@@ -367,8 +367,10 @@ func (b *builder) building() jailtree.Building {
 	files := hostfiles.New(b.files)
 	files.Lstat(paths.Policy(b.name))
 	files.Lstat(paths.Libexec + "/jailctl-admin")
+	text, _ := b.read(paths.Policy(b.name), mostText)
+	root, _ := source.Root(paths.Policy(b.name), text) // what is wrong with it is told elsewhere
 	return jailtree.Building{
-		Host:     jailtree.Host{Files: files, Packages: packages.Open(files), Names: source.System()},
+		Host:     jailtree.Host{Files: files, Packages: packages.Open(files), Names: source.System(), Root: root},
 		Load:     b.contents,
 		Progress: func(int64, int64) {},
 	}

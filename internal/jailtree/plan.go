@@ -24,6 +24,7 @@ import (
 	"jailctl/internal/elfdeps"
 	"jailctl/internal/host"
 	"jailctl/internal/packages"
+	"jailctl/internal/paths"
 	"jailctl/policy/source"
 	"jailctl/proto/jailpb"
 )
@@ -86,6 +87,8 @@ type Host struct {
 	Files    *host.Host
 	Packages *packages.DB
 	Names    source.Names
+	// Root is where the tree is to be, "" where that does not matter.
+	Root string
 }
 
 // forbidden are the mode bits that nothing in a tree has unless a directory is
@@ -100,10 +103,11 @@ type planner struct {
 	exclude []*exclusion
 	without map[string]*exclusion // of directories: what leaves each out, or nil
 	tree    map[string]*Entry
-	states  []string        // state directories in it
-	work    int             // what real has left
-	below   map[string]bool // directories of the host that were taken whole
-	looked  map[seen]bool   // files of which all that they need is there
+	states  []string          // state directories in it
+	work    int               // what real has left
+	below   map[string]bool   // directories of the host that were taken whole
+	looked  map[seen]bool     // files of which all that they need is there
+	places  map[string]string // directories of jailctl's own, and whose place they are of
 	dlopen  map[string][]string
 	scripts map[string][]string    // interpreters of scripts that were found
 	asked   map[string]contents.At // what must be in the tree, and whose line it is
@@ -127,7 +131,7 @@ type seen struct {
 func Make(ctx context.Context, spec *contents.Spec, h Host) (*Plan, error) {
 	p := &planner{
 		Host: h, ctx: ctx, elf: elfdeps.New(h.Files), spec: spec, tree: map[string]*Entry{}, below: map[string]bool{},
-		without: map[string]*exclusion{}, work: maxWork,
+		without: map[string]*exclusion{}, work: maxWork, places: map[string]string{"/": ""},
 		looked: map[seen]bool{}, dlopen: map[string][]string{}, scripts: map[string][]string{},
 		asked: map[string]contents.At{}, lacks: map[string][]lack{},
 	}
@@ -566,6 +570,9 @@ func (p *planner) add(at contents.At, name string, how how) {
 		p.problem(at, p.install(name)+", or leave it out", "%v", told(err))
 		return
 	}
+	if p.ours(at, in, out, info, how) {
+		return
+	}
 	if how.must {
 		p.asked[in] = at
 	}
@@ -653,6 +660,60 @@ func (p *planner) files(name string) *host.Host {
 		return p.Files.Aside()
 	}
 	return p.Files
+}
+
+// ours tells whether a path is jailctl's own, and refuses that, and a directory that would
+// bring the tree that is to be: each build would hold the one before.
+func (p *planner) ours(at contents.At, in, name string, info host.Info, how how) bool {
+	dir := name
+	if !info.IsDir() {
+		dir = path.Dir(name)
+	}
+	own := p.ownedBy(dir)
+	place := own
+	if rest, above := strings.CutPrefix(p.Root, name+"/"); above && how.whole && !p.state(path.Join(in, rest)) {
+		place = p.Root
+	}
+	const what = "%q is jailctl's own, and no jail can be made of it"
+	switch {
+	case place == "":
+	case how.named && own != "":
+		p.problem(at, "leave it out", what, place)
+	case place != p.Root && isStore(place):
+		p.note(what+"; it is left out", place)
+	case p.excluded(place) == nil:
+		p.problem(at, fmt.Sprintf("exclude: %q leaves it out", place), what, place)
+	}
+	return own != ""
+}
+
+// isStore tells whether a directory could be where old trees of a jail are, by its name.
+func isStore(dir string) bool {
+	name, hidden := strings.CutPrefix(path.Base(dir), ".")
+	return hidden && strings.HasSuffix(name, ".jailctl")
+}
+
+// ownedBy is what of jailctl's own a directory is or is in: the tree of this jail, or one
+// that is called like its jail; trees that are kept; or what is known of them. Else it is
+// "". Nobody else could have it refused: only root makes directories that are root's.
+func (p *planner) ownedBy(dir string) string {
+	place, known := p.places[dir]
+	if known {
+		return place
+	}
+	root := func(dir string) bool {
+		info, err := p.Files.Aside().Lstat(dir)
+		return err == nil && info.IsDir() && info.UID == 0 && info.Mode&0o777 == 0o700
+	}
+	up, base := path.Split(dir)
+	switch {
+	case dir == p.Root, dir == paths.State, isStore(dir) && root(dir), root(up + "." + base + ".jailctl"):
+		place = dir
+	default:
+		place = p.ownedBy(path.Dir(dir))
+	}
+	p.places[dir] = place
+	return place
 }
 
 // declared tells of a path of the host in whose place the contents file puts something else.
@@ -750,7 +811,7 @@ func (p *planner) mode(name string, info host.Info) uint32 {
 	} else if m&7&^everybody != 0 {
 		p.note("%q can be read by others, but not by some group or user: in the jail others cannot", name)
 	}
-	return m &^ 7 | m&everybody
+	return m&^7 | m&everybody
 }
 
 // may tells whether a user could read what is at a path without links, as owner or as
