@@ -1,6 +1,7 @@
 package contents
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -270,12 +271,28 @@ func (f *file) directory(m *jailpb.Directory, seen map[string]int) {
 	case d.Path == "/" && (who != "" || d.State):
 		// The helper enters no root in which anybody else may write.
 		f.Note(at, "name a directory beneath it", `"/" must be root's, writable by nobody else, and no state`)
+	case who != "" && !d.State && f.unknown(m):
 	case who != "" && !d.State:
 		f.Note(at, "write state: true, and builds leave alone what is in it; or let only root write there",
 			"%s can write in %q, and what they write would be lost at the next build", who, d.Path)
 	default:
 		f.spec.Directories = append(f.spec.Directories, d)
 	}
+}
+
+// unknown tells of a user or group that the machine does not have. Only where there is a
+// mistake anyway: another machine may have it.
+func (f *file) unknown(m *jailpb.Directory) bool {
+	names := source.System()
+	if _, err := names.User(m.Owner); m.Owner != "" && errors.Is(err, source.ErrUnknown) {
+		f.Note(f.At(m, "owner", 0), "create the account, or write a number", "there is no user %q: %v", m.Owner, err)
+		return true
+	}
+	if _, _, err := names.Group(m.Group); m.Group != "" && errors.Is(err, source.ErrUnknown) {
+		f.Note(f.At(m, "group", 0), "create the group, or write a number", "there is no group %q: %v", m.Group, err)
+		return true
+	}
+	return false
 }
 
 // writer is who may write in a directory though they are not root, and the field

@@ -102,6 +102,8 @@ var mistakes = []struct {
 	{"directory of a user", `directories { path: "/data" owner: "daemon" }`, `1:36: user "daemon" can write in "/data", and what they write would be lost at the next build; write state: true, and builds leave alone what is in it; or let only root write there`},
 	{"directory of a user who may not write, yet", `directories { path: "/data" owner: "1" mode: 0555 }`, `1:36: user "1" can write in "/data", and what they write would be lost at the next build; write state: true, and builds leave alone what is in it; or let only root write there`},
 	{"directory of a group", `directories { path: "/data" owner: "root" group: "adm" mode: 0770 }`, `1:50: group "adm" can write in "/data", and what they write would be lost at the next build; write state: true, and builds leave alone what is in it; or let only root write there`},
+	{"directory of nobody", `directories { path: "/data" owner: "nobody-here" }`, `1:36: there is no user "nobody-here": unknown name; create the account, or write a number`},
+	{"directory of no group", `directories { path: "/data" group: "nogroup-here" mode: 0777 }`, `1:36: there is no group "nogroup-here": unknown name; create the group, or write a number`},
 	{"bad owner", `directories { path: "/data" owner: "a:b" state: true }`, `1:36: "a:b" is no name of a user; write a name, or a number from 0 to 4294967294`},
 	{"empty owner", `directories { path: "/data" owner: "" }`, `1:36: owner is empty; remove the field, or write what it should be`},
 	{"owner -1", `directories { path: "/data" owner: "4294967295" state: true }`, `1:36: user "4294967295" is 4294967295, which is no id to the kernel; write another`},

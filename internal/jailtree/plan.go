@@ -114,6 +114,8 @@ type planner struct {
 	lacks   map[string][]lack      // what files need and exclude: keeps out
 	// archive is without links on the way to it, archived what changes with it.
 	archive, archived string
+	special           int      // devices and the like that were found and left out
+	sticky            []string // directories of the tree in which everyone may write elsewhere
 	problems          Problems
 	notes             []string
 }
@@ -152,9 +154,11 @@ func Make(ctx context.Context, spec *contents.Spec, h Host) (*Plan, error) {
 	p.installed()
 	for _, name := range spec.Paths {
 		p.paths(name, true)
+		p.specials(name.Path)
 	}
 	for _, name := range spec.OptionalPaths {
 		p.paths(name, false)
+		p.specials(name.Path)
 	}
 	for _, name := range spec.Programs {
 		p.program(name)
@@ -597,6 +601,7 @@ func (p *planner) add(at contents.At, name string, how how) {
 	case info.IsDir():
 		if have == nil {
 			p.put(at, in, &jailpb.Entry{Kind: jailpb.Entry_DIRECTORY, Mode: p.mode(out, info), Origin: []byte(out)})
+			p.everyones(in, info.Mode)
 		} else if have.Kind == jailpb.Entry_SYMLINK && !how.named {
 			return // declared otherwise; what is asked for by itself goes where the link leads
 		}
@@ -716,6 +721,13 @@ func (p *planner) ownedBy(dir string) string {
 	return place
 }
 
+// everyones remembers a directory like /tmp.
+func (p *planner) everyones(in string, mode uint32) {
+	if mode&0o1002 == 0o1002 {
+		p.sticky = append(p.sticky, in)
+	}
+}
+
 // declared tells of a path of the host in whose place the contents file puts something else.
 func (p *planner) declared(at contents.At, name string, have *Entry, how how) {
 	if how.must && len(have.Origin) == 0 && !have.implied {
@@ -757,7 +769,11 @@ func (p *planner) skips(at contents.At, name string, how how) bool {
 	if err == nil {
 		var info host.Info
 		if info, err = p.Files.Lstat(real); err == nil {
-			return !info.IsRegular() && !info.IsDir() && !info.IsSymlink()
+			special := !info.IsRegular() && !info.IsDir() && !info.IsSymlink()
+			if special {
+				p.special++
+			}
+			return special
 		}
 	}
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR)
@@ -1218,6 +1234,7 @@ func (p *planner) installed() {
 			for _, f := range files {
 				p.add(want.At, f, how{packaged: true})
 			}
+			p.specials(name)
 		}
 	}
 }
@@ -1334,7 +1351,6 @@ func (p *planner) unpack(a contents.Path) {
 		p.problem(a.At, "write the path of a tar file or an image layout", "%v", told(err))
 		return
 	}
-	other := 0
 	regular := map[string]archive.Member{} // also those that the tree does not have
 	err = archive.Read(p.ctx, p.archive, func(m archive.Member, _ io.Reader) error {
 		if m.Kind == archive.Regular {
@@ -1350,7 +1366,7 @@ func (p *planner) unpack(a contents.Path) {
 			return nil
 		}
 		if m.Kind == archive.Other {
-			other++
+			p.special++
 			return nil
 		}
 		p.parents(a.At, in)
@@ -1371,6 +1387,7 @@ func (p *planner) unpack(a contents.Path) {
 		switch m.Kind {
 		case archive.Directory:
 			e.Kind = jailpb.Entry_DIRECTORY
+			p.everyones(in, m.Mode)
 		case archive.Regular, archive.HardLink:
 			e.Kind, e.Size = jailpb.Entry_REGULAR, uint64(content.Size)
 		case archive.Symlink:
@@ -1384,9 +1401,15 @@ func (p *planner) unpack(a contents.Path) {
 	if err != nil {
 		p.problem(a.At, "mend that, or name another archive", "%v", told(err))
 	}
-	if other > 0 {
-		p.note("%d devices, FIFOs or the like in %q are left out; devices: names those that a jail can have", other, a.Path)
+	p.specials(a.Path)
+}
+
+// specials tells how many devices and the like were left out of what was found in a place.
+func (p *planner) specials(in string) {
+	if p.special > 0 {
+		p.note("devices, FIFOs or the like in %q are left out: %d; devices: names those that a jail can have", in, p.special)
 	}
+	p.special = 0
 }
 
 // finish puts the entries in order and adds what can be known of all only.
@@ -1450,6 +1473,12 @@ func (p *planner) finish(plan *Plan) {
 		if !present[so] {
 			slices.Sort(by)
 			plan.Notes = append(plan.Notes, fmt.Sprintf("%q may load %q while it runs, which is not in the jail", by[0], so))
+		}
+	}
+	for _, in := range p.sticky {
+		if e := p.tree[in]; e.Kind == jailpb.Entry_DIRECTORY && e.Mode&0o002 == 0 {
+			plan.Notes = append(plan.Notes, fmt.Sprintf("everyone can write in %q where it comes from, and only root in the jail; "+
+				"directories { path: %q mode: 01777 state: true } is for everyone there as well", in, in))
 		}
 	}
 	for program, of := range p.scripts {
