@@ -299,9 +299,9 @@ func (d *draft) unveils(notes map[string]string) []confine.Path {
 	}
 	var all []confine.Path
 	for _, at := range slices.Sorted(maps.Keys(letters)) {
-		all = trace.With(all, confine.Path{Path: at, Access: letters[at]})
+		all = append(all, confine.Path{Path: at, Access: letters[at]})
 	}
-	all = trace.Fewest(all, 0)
+	all = trace.Fewest(trace.With(nil, all...), 0)
 	for _, u := range all {
 		notes[u.Path] = d.name(steps[u.Path])
 	}

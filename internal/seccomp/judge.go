@@ -123,11 +123,11 @@ func (j *Judge) Ask(c Call) *Verdict {
 // Kills reports whether the verdict is Kill.
 func (j *Judge) Kills(c Call) bool { return j.options.answer(j.table, c) == kill }
 
-// Permits reports whether a command with these options may make the call.
-func Permits(o Options, c Call) bool {
+// Permits reports whether a command with these options may make all of the calls.
+func Permits(o Options, calls ...Call) bool {
 	what, _ := o.Contradiction()
 	t, err := o.table()
-	return what == "" && err == nil && o.answer(t, c) == allow
+	return what == "" && err == nil && !slices.ContainsFunc(calls, func(c Call) bool { return o.answer(t, c) != allow })
 }
 
 // opens looks for the least: a promise weighs one, exec more, since it gives more

@@ -74,33 +74,59 @@ func unveiled(m *jailpb.Confine) (all []confine.Path) {
 	return all
 }
 
-// With adds one unveil. What is beneath another has its letters as well, since
-// rights add up; and what executes reads.
-func With(all []confine.Path, u confine.Path) []confine.Path {
+// With adds unveils. What is beneath another has its letters as well, since rights add
+// up; and what executes reads.
+func With(all []confine.Path, more ...confine.Path) []confine.Path {
 	all = slices.Clone(all)
-	at := slices.IndexFunc(all, func(p confine.Path) bool { return p.Path == u.Path })
-	if at < 0 {
-		at = len(all)
-		all = append(all, confine.Path{Path: u.Path, Optional: u.Optional})
+	at := map[string]int{}
+	for i, p := range all {
+		at[p.Path] = i
 	}
-	all[at].Access = Letters(all[at].Access, u.Access)
-	for conflicts := confine.Conflicts(all); len(conflicts) > 0; conflicts = confine.Conflicts(all) {
-		p := &all[conflicts[0].Path]
-		p.Access = Letters(p.Access, all[conflicts[0].Above].Access)
+	for _, u := range more {
+		i, have := at[u.Path]
+		if !have {
+			i = len(all)
+			at[u.Path] = i
+			all = append(all, confine.Path{Path: u.Path, Optional: u.Optional})
+		}
+		all[i].Access = Letters(all[i].Access, u.Access)
 	}
+	nested(all, func(p, above *confine.Path) {
+		if both := Letters(p.Access, above.Access); len(both) > len(p.Access) {
+			p.Access = both
+		}
+	})
 	return all
 }
 
 // Fewest leaves out, of all but the first few, what another path gives anyway.
 func Fewest(all []confine.Path, first int) []confine.Path {
-	for i := len(all) - 1; i >= first; i-- {
-		if slices.ContainsFunc(all, func(p confine.Path) bool {
-			return p.Path != all[i].Path && confine.Beneath(all[i].Path, p.Path) && Letters(p.Access, "") == all[i].Access
-		}) {
-			all = slices.Delete(all, i, i+1)
-		}
+	given := map[string]bool{}
+	nested(all, func(p, above *confine.Path) { given[p.Path] = Letters(above.Access, "") == p.Access })
+	return append(all[:first:first], slices.DeleteFunc(all[first:], func(p confine.Path) bool { return given[p.Path] })...)
+}
+
+// nested calls f with each path that is beneath others and the nearest of these, which
+// it has been called with before. A command can have itself denied thousands: they are
+// not compared each with each.
+func nested(all []confine.Path, f func(p, above *confine.Path)) {
+	order := make([]*confine.Path, len(all))
+	for i := range all {
+		order[i] = &all[i]
 	}
-	return all
+	// With a slash at the end, what is beneath a path follows it, and nothing else is between.
+	end := func(p *confine.Path) string { return strings.TrimSuffix(p.Path, "/") + "/" }
+	slices.SortFunc(order, func(a, b *confine.Path) int { return strings.Compare(end(a), end(b)) })
+	var above []*confine.Path
+	for _, p := range order {
+		for len(above) > 0 && !confine.Beneath(p.Path, above[len(above)-1].Path) {
+			above = above[:len(above)-1]
+		}
+		if len(above) > 0 {
+			f(p, above[len(above)-1])
+		}
+		above = append(above, p)
+	}
 }
 
 // Letters has those of both, in their usual order.
@@ -130,6 +156,7 @@ func apply(have *jailpb.Confine, all []change) *jailpb.Confine {
 		words = strings.Fields(*have.Promises)
 	}
 	var connect, bind []uint32
+	var unveil []confine.Path
 	for _, c := range all {
 		m.Network, m.LocalSockets = m.Network || c.network, m.LocalSockets || c.local
 		if c.noPorts {
@@ -140,16 +167,14 @@ func apply(have *jailpb.Confine, all []change) *jailpb.Confine {
 				words = append(words, w)
 			}
 		}
-		for _, u := range c.unveil {
-			paths = With(paths, u)
-		}
+		unveil = append(unveil, c.unveil...)
 		connect, bind = append(connect, c.connect...), append(bind, c.bind...)
 	}
 	if have != nil && have.Promises != nil {
 		s := strings.Join(words, " ")
 		m.Promises = &s
 	}
-	for _, p := range Fewest(paths, kept) {
+	for _, p := range Fewest(With(paths, unveil...), kept) {
 		m.Unveil = append(m.Unveil, &jailpb.Unveil{Path: p.Path, Access: p.Access, Optional: p.Optional})
 	}
 	if m.NetworkPorts != nil && len(connect)+len(bind) > 0 {

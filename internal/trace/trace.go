@@ -42,7 +42,12 @@ type Trace struct {
 	kinds   map[string]*Denial
 	groups  map[string]*group // for people: kinds that differ in the arguments alone
 	order   []*Denial
+	over    int // denials of other kinds than the first most
 }
+
+// most is how many kinds of denials are told: more nobody reads, and a hostile command
+// could make any number.
+const most = 500
 
 // A group is a kind of denial, whatever the arguments.
 type group struct {
@@ -211,14 +216,20 @@ func (t *Trace) note(pid int, d *Denial) {
 		return
 	}
 	like := strings.Join([]string{d.Call, d.Error, d.Rule, d.Why, d.Add}, "\x00")
-	g := t.groups[like]
+	key := like + "\x00" + d.What
+	g, have := t.groups[like], t.kinds[key]
+	if have == nil && len(t.order) == most {
+		if t.over++; t.over == 1 && !t.JSON {
+			fmt.Fprintf(t.Out, "jailctl: %d different denials were told; what else is denied is counted\n", most)
+		}
+		return
+	}
 	if g == nil {
 		g = &group{first: d}
 		t.groups[like] = g
 	}
 	g.count++
-	key := like + "\x00" + d.What
-	if have := t.kinds[key]; have != nil {
+	if have != nil {
 		have.Count++
 		return
 	}
@@ -263,6 +274,7 @@ func (d *Denial) say(whole bool) string {
 type summary struct {
 	Event   string    `json:"event"` // "summary"
 	Denials []*Denial `json:"denials"`
+	Left    int       `json:"left_out,omitempty"` // denials that are in none of these
 	// Confine is the block that would have let pass what the policy can; empty: the
 	// one in force.
 	Confine string `json:"confine,omitempty"`
@@ -286,19 +298,24 @@ func (t *Trace) Summarize(succeeded bool) {
 		confine = Block(t.smallest(), nil)
 	}
 	if t.JSON {
-		t.object(summary{"summary", append([]*Denial{}, t.order...), confine})
+		t.object(summary{"summary", append([]*Denial{}, t.order...), t.over, confine})
 		return
 	}
 	if len(t.order) == 0 {
 		fmt.Fprintln(t.Out, "jailctl: nothing was denied")
 		return
 	}
+	groups := map[*Denial]*group{}
+	for _, g := range t.groups {
+		groups[g.first] = g
+	}
 	for _, d := range t.order {
-		for _, g := range t.groups {
-			if g.first == d && g.count > 1 && !d.shrugged() {
-				fmt.Fprintf(t.Out, "jailctl: %d times %s\n", g.count, d.say(g.kinds == 1))
-			}
+		if g := groups[d]; g != nil && g.count > 1 && !d.shrugged() {
+			fmt.Fprintf(t.Out, "jailctl: %d times %s\n", g.count, d.say(g.kinds == 1))
 		}
+	}
+	if t.over > 0 {
+		fmt.Fprintf(t.Out, "jailctl: %d denials that came after %d different ones are left out of what follows; unveil a directory that has them all\n", t.over, most)
 	}
 	if len(shrugged) > 0 {
 		fmt.Fprintln(t.Out, "jailctl: answered with ENOSYS, and programs do without: "+strings.Join(shrugged, ", "))
@@ -324,13 +341,18 @@ func (t *Trace) smallest() *jailpb.Confine {
 	if m.Promises == nil {
 		return m
 	}
+	var calls []seccomp.Call
+	for _, d := range t.order {
+		if d.byCall != nil {
+			calls = append(calls, *d.byCall)
+		}
+	}
 	words := strings.Fields(*m.Promises)
 	for i := len(words) - 1; i >= len(t.x.options.Promises); i-- {
 		less := strings.Join(slices.Delete(slices.Clone(words), i, i+1), " ")
 		try := proto.CloneOf(m)
 		try.Promises = &less
-		o := source.Options(try, t.explain.Limits)
-		if !slices.ContainsFunc(t.order, func(d *Denial) bool { return d.byCall != nil && !seccomp.Permits(o, *d.byCall) }) {
+		if seccomp.Permits(source.Options(try, t.explain.Limits), calls...) {
 			words, m = strings.Fields(less), try
 		}
 	}

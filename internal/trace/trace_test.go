@@ -210,6 +210,28 @@ func TestSmallestBlock(t *testing.T) {
 	}
 }
 
+// A command that is denied thousands of different things gets neither thousands of lines
+// nor hours.
+func TestManyDenials(t *testing.T) {
+	t.Cleanup(func() { clear(t) })
+	for i := range 2000 {
+		if err := os.WriteFile(fmt.Sprintf("%s/tmp/%d", Jail, i), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	Apply(t, "web", own+`confine { unveil { path: "/bin" access: "rx" } }`)
+	_, said := traced(t, Alice, nil, []string{"web", "sh", "-c", "cd /tmp; cat $(seq 0 1999); cat 0 1 2"})
+	if n := strings.Count(said, "\njailctl: denied: "); n > 500 || strings.Count(block(said), "/tmp/") < 490 ||
+		!strings.Contains(said, "\njailctl: 2 times openat \"0\"") || strings.Count(said, "different denials were told") != 1 ||
+		!strings.Contains(said, "denials that came after 500 different ones are left out") {
+		t.Errorf("%d lines:\n%s", n, said)
+	}
+	_, said = traced(t, Alice, []string{"--json"}, []string{"web", "sh", "-c", "cd /tmp; cat $(seq 0 1999)"})
+	if n := strings.Count(said, `{"event":"denied"`); n > 1001 || !strings.Contains(said, `"left_out":15`) {
+		t.Errorf("%d objects:\n%s", n, said)
+	}
+}
+
 // The trace changes nothing: output, exit status, signals.
 func TestSameAsUntraced(t *testing.T) {
 	Apply(t, "web", own)
