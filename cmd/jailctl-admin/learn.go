@@ -47,7 +47,7 @@ begins empty: what it read there besides, root copies once, by a command that is
 With -o NAME the two become NAME.contents.txtpb and NAME.policy.txtpb in the working
 directory, for root to read and install, and not printed behind what COMMAND prints;
 root's own go to the places of the jail NAME. Root's command runs as --as USER, or as
-who called sudo or doas.
+who called sudo or doas, on a terminal of its own and with a clean environment.
 
 With --in JAIL the command is run in that jail, and what it lacks there is told, with
 the lines to add.

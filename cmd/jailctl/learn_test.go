@@ -570,6 +570,15 @@ func TestLearnAsRootTerminal(t *testing.T) {
 	tty.send("echo status=$?\n")
 	tty.expect("status=0")
 	Gone(t, "98611")
+	// Nothing outlives it, whichever of its processes is killed.
+	for i, name := range []string{"jailctl-pty", "jailctl-monitor"} {
+		mark := strconv.Itoa(98612 + i)
+		tty.send(learn + "sleep " + mark + "\n")
+		asleep(t, mark)
+		kill(t, name, mark, syscall.SIGKILL)
+		tty.expect("READY>")
+		Gone(t, mark)
+	}
 }
 
 // Nor has a command in a jail root's terminal.
