@@ -188,6 +188,8 @@ func TestLearnedJailRunsTheSame(t *testing.T) {
 		"report":   {"", []string{"python3", "report.py"}},
 		"writes":   {`echo 'open("out.txt", "w").write(str(total)); print(open("out.txt").read())' >>report.py`, []string{"python3", "report.py"}},
 		"script":   {"", []string{"./script.sh"}},
+		"makes":    {"echo 'cat o.txt' >>script.sh", []string{"sh", "-c", "echo o >o.txt; ./script.sh; cp script.sh made; cp /usr/bin/expr expr; ./made; ./expr 1 + 2"}},
+		"itself":   {"echo 'echo o >o.txt; cat o.txt' >>script.sh", []string{"./script.sh"}},
 		"again":    {"echo old >o.txt; echo old >o.tgz", []string{"sh", "-c", "echo new >o.txt; tar czf o.tgz data.txt; cat o.txt; tar tzf o.tgz"}},
 		"find":     {"mkdir d d/e; echo >d/e/f; ln -s e d/l", []string{"find", "d"}},
 	} {

@@ -350,11 +350,14 @@ func (d *draft) programLines() {
 		if len(p.files) == 0 {
 			continue
 		}
+		if p = d.copied(p); len(p.files) == 0 {
+			continue
+		}
 		name, real := d.program(p), p.files[0].Path
 		// /bin/cat and /usr/bin/cat are one where /bin is a link.
 		dir, _ := d.Host.Files.Real(path.Dir(name))
 		as := path.Join(dir, path.Base(name))
-		if seen[as] || d.state(real) != nil || d.ours(real) {
+		if seen[as] {
 			continue
 		}
 		seen[as] = true
@@ -368,6 +371,27 @@ func (d *draft) programLines() {
 		}
 		d.line("programs: "+literal(name), d.name(p.step))
 	}
+}
+
+// copied is a program, or if that is data, or the run has made it, what the kernel loads
+// it by: nothing else brings the interpreter under the name that the program has for it.
+func (d *draft) copied(p program) program {
+	root, err := ptrace.OpenRoot("/")
+	if err != nil {
+		return p
+	}
+	defer root.Close()
+	for len(p.files) > 0 && (d.state(p.files[0].Path) != nil || d.ours(p.files[0].Path)) {
+		p.name, p.files = root.Interpreter(p.files[0].Path), p.files[1:]
+		switch {
+		case len(p.files) == 0:
+		case path.IsAbs(p.name):
+			d.named(p.name, p.files[0].Path)
+		default:
+			p.name = p.files[0].Path
+		}
+	}
+	return p
 }
 
 // program is the name that a program has in the jail: that by which it was executed, if
