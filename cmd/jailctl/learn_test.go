@@ -111,7 +111,7 @@ func install(t *testing.T, name, contents, policy string) string {
 func fillState(t *testing.T, name string) (all []Result) {
 	t.Helper()
 	for _, m := range regexp.MustCompile(`(?m)^#   (\(cd .*\))$`).FindAllStringSubmatch(string(mustRead(t, Etc+"/contents/"+name+".txtpb")), -1) {
-		cmd := exec.Command("sh", "-c", m[1])
+		cmd := exec.Command("bash", "-c", m[1])
 		cmd.Dir = "/root" // where alice is not let in
 		all = append(all, Do(t, cmd))
 	}
@@ -190,6 +190,7 @@ func TestLearnedJailRunsTheSame(t *testing.T) {
 		"script":   {"", []string{"./script.sh"}},
 		"makes":    {"echo 'cat o.txt' >>script.sh", []string{"sh", "-c", "echo o >o.txt; ./script.sh; cp script.sh made; cp /usr/bin/expr expr; ./made; ./expr 1 + 2"}},
 		"itself":   {"echo 'echo o >o.txt; cat o.txt' >>script.sh", []string{"./script.sh"}},
+		"odd":      {`mkdir -- -d; echo 1 >"./-d/it's"; echo 2 >'./--x $(id) "'; echo 3 >"$(printf 'new\nline\351')"`, []string{"sh", "-c", "cat ./*[dx]*/* ./--x* ./new* >o; cat o"}},
 		"again":    {"echo old >o.txt; echo old >o.tgz", []string{"sh", "-c", "echo new >o.txt; tar czf o.tgz data.txt; cat o.txt; tar tzf o.tgz"}},
 		"find":     {"mkdir d d/e; echo >d/e/f; ln -s e d/l", []string{"find", "d"}},
 	} {
