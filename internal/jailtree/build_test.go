@@ -381,11 +381,14 @@ func TestFailures(t *testing.T) {
 			return nil
 		}, `web.txtpb:2:8: write "/usr/share/data/a" in the new tree: open /usr/share/data/a: there is a symbolic link on the way now`},
 		{"unreadable", func(t *testing.T, b *bench) context.Context {
-			// Reading at 0 of a process's memory is EIO.
-			do(t, unix.Mount("/proc/self/mem", b.host+"/usr/share/data/a", "", unix.MS_BIND, ""))
-			t.Cleanup(func() { unix.Unmount(b.host+"/usr/share/data/a", unix.MNT_DETACH) })
+			// Who does not want to wait for the end of a lease cannot open the file.
+			f, err := os.OpenFile(b.host+"/usr/share/data/a", os.O_RDWR, 0)
+			do(t, err)
+			t.Cleanup(func() { f.Close() })
+			_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
+			do(t, err)
 			return nil
-		}, `usr/share/data/a": input/output error; mend that, or exclude it`},
+		}, `usr/share/data/a": resource temporarily unavailable; mend that, or exclude it`},
 		{"signal before", func(t *testing.T, b *bench) context.Context {
 			ctx, stop := context.WithCancelCause(context.Background())
 			stop(errors.New("interrupt"))

@@ -71,6 +71,27 @@ func TestOwnPlace(t *testing.T) {
 	}
 }
 
+// A user's link to a jail's tree is left out: users could otherwise keep root from building.
+func TestLinkToOwnPlace(t *testing.T) {
+	b := newBare(t)
+	do(t, os.MkdirAll(b.host+"/srv/jails", 0o755), os.Mkdir(b.host+"/srv/jails/.web.jailctl", 0o700), os.Mkdir(b.host+"/home", 0o755))
+	b.put(t, "/srv/jails/web/f", "", 0o644)
+	b.link(t, "/home/link", "/srv/jails/web/f")
+	do(t, os.Lchown(b.host+"/home/link", 1, 1))
+	want := `/ directory 0755
+/home directory 0755 < /home (1:8)
+/home/link link to "/srv/jails/web/f" < /home/link (1:8)
+/srv directory 0755 < /srv (1:8)
+/srv/jails directory 0755 < /srv/jails (1:8)
+/srv/jails/web directory 0755 < /srv/jails/web (1:8)
+note: "/srv/jails/web" is jailctl's own, and no jail can be made of it; it is left out
+note: the link "/home/link" leads to "/srv/jails/web/f", which is not in the jail
+`
+	if got := b.planOf(t, `paths: "/home"`); got != want {
+		t.Error(got)
+	}
+}
+
 // The first build already is refused, and the tree in use stays what it is.
 func TestBuildOfItself(t *testing.T) {
 	b := newBench(t)

@@ -641,7 +641,7 @@ func (p *planner) kernels(at contents.At, name string, how how) bool {
 	if system == "" {
 		return false
 	}
-	for top := path.Dir(name); p.Files.Kernel(top) == system; top = path.Dir(top) {
+	for top := path.Dir(name); top != "/" && p.Files.Kernel(top) == system; top = path.Dir(top) {
 		name = top // told once, whatever of it is asked for
 	}
 	if how.named {
@@ -668,7 +668,8 @@ func (p *planner) files(name string) *host.Host {
 }
 
 // ours tells whether a path is jailctl's own, and refuses that, and a directory that would
-// bring the tree that is to be: each build would hold the one before.
+// bring the tree that is to be: each build would hold the one before. Where it is only
+// led to it is left out: a user may have made the link.
 func (p *planner) ours(at contents.At, in, name string, info host.Info, how how) bool {
 	dir := name
 	if !info.IsDir() {
@@ -684,7 +685,7 @@ func (p *planner) ours(at contents.At, in, name string, info host.Info, how how)
 	case place == "":
 	case how.named && own != "":
 		p.problem(at, "leave it out", what, place)
-	case place != p.Root && isStore(place):
+	case !how.named && (!how.whole || place != p.Root && isStore(place)):
 		p.note(what+"; it is left out", place)
 	case p.excluded(place) == nil:
 		p.problem(at, fmt.Sprintf("exclude: %q leaves it out", place), what, place)
@@ -747,8 +748,8 @@ func (p *planner) owned(at contents.At, name, in string, how how) {
 		p.note("%q needs %q, which %s", how.needed, name, where)
 	case how.must:
 		p.problem(at, "remove one of the two, or move it", "%q %s", name, where)
-	case how.packaged && in != string(state.Path):
-		p.note("%s: what the package has in the state directory %q of %s is left out, as builds leave that alone", at, state.Path, at.To(state.asker))
+	case (how.named || how.packaged) && in != string(state.Path):
+		p.note("%s: what would be in the state directory %q of %s is left out, as builds leave that alone", at, state.Path, at.To(state.asker))
 	}
 }
 
@@ -874,6 +875,7 @@ func (p *planner) target(at contents.At, link, target string, how how) {
 	if its, err := p.Files.Lstat(link); err == nil && its.UID != 0 {
 		how.by = its.UID
 	}
+	how.whole = how.whole && how.named // else it is for a file alone
 	how.must = how.must && how.program
 	how.program = how.program || slices.Contains(searched, path.Dir(link))
 	if p.leads(target) {
