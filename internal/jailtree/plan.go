@@ -103,10 +103,11 @@ type planner struct {
 	exclude []*exclusion
 	without map[string]*exclusion // of directories: what leaves each out, or nil
 	tree    map[string]*Entry
-	states  []string          // state directories in it
-	work    int               // what real has left
-	below   map[string]bool   // directories of the host that were taken whole
-	looked  map[seen]bool     // files of which all that they need is there
+	states  []string      // state directories in it
+	work    int           // what real has left
+	below   map[seen]bool // directories of the host that were taken whole
+	looked  map[seen]bool // files of which all that they need is there
+	enters  map[entering]bool
 	places  map[string]string // directories of jailctl's own, and whose place they are of
 	dlopen  map[string][]string
 	scripts map[string][]string    // interpreters of scripts that were found
@@ -121,10 +122,17 @@ type planner struct {
 }
 
 // seen is a file that was looked into, as one that was asked for, as a program of a package
-// or as one that came along.
+// or as one that came along, on behalf of those users, or a directory.
 type seen struct {
 	name           string
 	named, program bool
+	by             string
+}
+
+// entering is the question whether a user can go through a directory.
+type entering struct {
+	uid uint32
+	dir string
 }
 
 // Make computes the tree that spec asks for. It reads the host and changes nothing.
@@ -132,8 +140,8 @@ type seen struct {
 // ctx, since what there is to read can be a user's.
 func Make(ctx context.Context, spec *contents.Spec, h Host) (*Plan, error) {
 	p := &planner{
-		Host: h, ctx: ctx, elf: elfdeps.New(h.Files), spec: spec, tree: map[string]*Entry{}, below: map[string]bool{},
-		without: map[string]*exclusion{}, work: maxWork, places: map[string]string{"/": ""},
+		Host: h, ctx: ctx, elf: elfdeps.New(h.Files), spec: spec, tree: map[string]*Entry{}, below: map[seen]bool{},
+		without: map[string]*exclusion{}, enters: map[entering]bool{}, work: maxWork, places: map[string]string{"/": ""},
 		looked: map[seen]bool{}, dlopen: map[string][]string{}, scripts: map[string][]string{},
 		asked: map[string]contents.At{}, lacks: map[string][]lack{},
 	}
@@ -292,8 +300,8 @@ func (p *planner) real(name string) (at string, ok bool) {
 	return done, true
 }
 
-// has tells whether a path leads to something in the tree.
-func (p *planner) has(name string) bool {
+// leadsTo tells whether a path leads to something in the tree.
+func (p *planner) leadsTo(name string) bool {
 	at, ok := p.real(name)
 	return ok && p.tree[at] != nil
 }
@@ -525,8 +533,8 @@ type how struct {
 	// named: by itself, and not found in a directory or a package. What cannot be
 	// copied is a problem then.
 	named bool
-	// by is the user whose link leads there, or whose file needs it; 0 is root.
-	by uint32
+	// by are the users whose links lead there, or whose files need it, all on the way.
+	by users
 	// must: a line asks for this very path, and it is a mistake where the file keeps it out.
 	must bool
 	// program: what is said holds for what a link stands for as well.
@@ -537,6 +545,19 @@ type how struct {
 	packaged bool
 }
 
+// users are ascending, and without root.
+type users []uint32
+
+func (u users) with(uid uint32) users {
+	i, have := slices.BinarySearch(u, uid)
+	if have || uid == 0 {
+		return u
+	}
+	return slices.Insert(slices.Clone(u), i, uid)
+}
+
+func (u users) String() string { return fmt.Sprint([]uint32(u)) }
+
 // add puts what the host has at name into the tree, with what it stands for where it
 // is a link, and with what it needs to run.
 func (p *planner) add(at contents.At, name string, how how) {
@@ -544,7 +565,7 @@ func (p *planner) add(at contents.At, name string, how how) {
 		return // all of it is for nothing
 	}
 	dir, base := path.Split(name)
-	if p.skips(at, name, how) || !p.permitted(at, name, how) {
+	if p.skips(at, name, how) || !p.permitted(at, name, &how) {
 		return
 	}
 	inside, outside, ok := p.way(at, dir)
@@ -606,7 +627,7 @@ func (p *planner) add(at contents.At, name string, how how) {
 			return // declared otherwise; what is asked for by itself goes where the link leads
 		}
 		if how.whole {
-			p.whole(at, out)
+			p.whole(at, out, how.by)
 		}
 	case info.IsRegular():
 		if have != nil && have.Kind != jailpb.Entry_REGULAR {
@@ -782,18 +803,19 @@ func (p *planner) skips(at contents.At, name string, how how) bool {
 
 // permitted tells whether those whose links and files lead to a path could read what is
 // there by themselves. A user could otherwise have root read anything, and copy it, by a
-// link in a directory that the contents file names.
-func (p *planner) permitted(at contents.At, name string, how how) bool {
+// link in a directory that the contents file names. Those of the links on the way are
+// added to how, for what is found there.
+func (p *planner) permitted(at contents.At, name string, how *how) bool {
 	dir, base := path.Split(name)
 	real, by, err := p.led(dir)
 	if err != nil {
 		return true // and not there
 	}
-	if how.by != 0 {
-		by = append(by, how.by)
+	for _, uid := range by {
+		how.by = how.by.with(uid)
 	}
 	real = path.Join(real, base)
-	for _, uid := range by {
+	for _, uid := range how.by {
 		switch {
 		case p.may(uid, real):
 			continue
@@ -834,30 +856,37 @@ func (p *planner) mode(name string, info host.Info) uint32 {
 // may tells whether a user could read what is at a path without links, as owner or as
 // anybody; what groups a user is in counts for nothing, but that a group may have less.
 func (p *planner) may(uid uint32, name string) bool {
-	right := uint32(unix.R_OK)
-	for at := name; ; at, right = path.Dir(at), unix.X_OK {
-		info, err := p.Files.Lstat(at)
-		switch {
-		case err != nil:
-			return errors.Is(err, fs.ErrNotExist)
-		case info.IsSymlink():
-			continue
-		case info.IsDir():
-			right |= unix.X_OK
-		}
-		has := info.Mode >> 6
-		if info.UID != uid {
-			if has, err = p.Files.Everybody(at); err != nil {
-				return false
-			}
-		}
-		if has&right != right {
+	return p.has(uid, name, unix.R_OK) && p.enter(uid, path.Dir(name))
+}
+
+// enter tells whether a user could go through a directory, and all above it.
+func (p *planner) enter(uid uint32, dir string) bool {
+	can, known := p.enters[entering{uid, dir}]
+	if !known {
+		can = p.has(uid, dir, unix.X_OK) && (dir == "/" || p.enter(uid, path.Dir(dir)))
+		p.enters[entering{uid, dir}] = can
+	}
+	return can
+}
+
+// has tells whether the mode of what is at a path, if there is anything, gives a user a right.
+func (p *planner) has(uid uint32, name string, right uint32) bool {
+	info, err := p.Files.Lstat(name)
+	switch {
+	case err != nil:
+		return errors.Is(err, fs.ErrNotExist)
+	case info.IsSymlink():
+		return true
+	case info.IsDir():
+		right |= unix.X_OK
+	}
+	bits := info.Mode >> 6
+	if info.UID != uid {
+		if bits, err = p.Files.Everybody(name); err != nil {
 			return false
 		}
-		if at == "/" {
-			return true
-		}
 	}
+	return bits&right == right
 }
 
 // archives tells whether an entry is the archive's.
@@ -872,8 +901,8 @@ func (p *planner) target(at contents.At, link, target string, how how) {
 	if !strings.HasPrefix(target, "/") {
 		target = path.Dir(link) + "/" + target // not cleaned: ".." is after the links
 	}
-	if its, err := p.Files.Lstat(link); err == nil && its.UID != 0 {
-		how.by = its.UID
+	if its, err := p.Files.Lstat(link); err == nil {
+		how.by = how.by.with(its.UID)
 	}
 	how.whole = how.whole && how.named // else it is for a file alone
 	how.must = how.must && how.program
@@ -910,18 +939,18 @@ func (p *planner) beyond(at contents.At, target string, how how) {
 }
 
 // whole adds all that is in a directory.
-func (p *planner) whole(at contents.At, dir string) {
-	if p.below[dir] {
+func (p *planner) whole(at contents.At, dir string, by users) {
+	if p.below[seen{name: dir, by: by.String()}] {
 		return
 	}
-	p.below[dir] = true
+	p.below[seen{name: dir, by: by.String()}] = true
 	names, err := p.Files.List(dir)
 	if err != nil {
 		p.problem(at, "mend that, or exclude it", "%v", told(err))
 		return
 	}
 	for _, name := range names {
-		p.add(at, path.Join(dir, name), how{whole: true})
+		p.add(at, path.Join(dir, name), how{whole: true, by: by})
 	}
 }
 
@@ -931,14 +960,14 @@ func (p *planner) whole(at contents.At, dir string) {
 func (p *planner) needs(at contents.At, name string, how how) {
 	// Elsewhere packages have examples, tests and what only installing them runs.
 	how.packaged = how.packaged && (how.program || how.needed != "" || slices.Contains(searched, path.Dir(name)))
-	this := seen{name, how.named, how.packaged}
+	this := seen{name, how.named, how.packaged, how.by.String()}
 	if p.looked[this] {
 		return
 	}
 	p.looked[this] = true
 	info, err := p.Files.Lstat(name)
 	if err == nil {
-		how.by = info.UID
+		how.by = how.by.with(info.UID)
 	}
 	switch head, err := p.head(name); {
 	case err != nil:
@@ -1484,12 +1513,12 @@ func (p *planner) finish(plan *Plan) {
 		}
 	}
 	for program, of := range p.scripts {
-		if !p.has(program) && p.away(program) == nil {
+		if !p.leadsTo(program) && p.away(program) == nil {
 			plan.Notes = append(plan.Notes, fmt.Sprintf("the script %q names %q, which is not in the jail; programs: %q would bring it", slices.Min(of), program, program))
 		}
 	}
 	for name, by := range p.lacks {
-		if !p.has(name) {
+		if !p.leadsTo(name) {
 			first := slices.MinFunc(by, func(a, b lack) int { return strings.Compare(a.by, b.by) })
 			plan.Notes = append(plan.Notes, fmt.Sprintf("%s: %q needs %q, which is excluded here", first.At, first.by, name))
 		}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"jailctl/internal/contents"
+	"jailctl/proto/jailpb"
 )
 
 // What ordinary users plant in directories of theirs that a contents file names.
@@ -299,6 +300,71 @@ func TestLessThanOthers(t *testing.T) {
 		do(t, err)
 		if has := slices.ContainsFunc(plan.Entries, func(e Entry) bool { return string(e.Path) == "/srv/"+name }); has != can {
 			t.Errorf("%s: %v; %q", name, has, plan.Notes)
+		}
+	}
+}
+
+// What a link of mallory's leads to is followed on with her rights, not with those of
+// whoever owns the next link or directory; what root asks for as well is there.
+func TestPlantedChain(t *testing.T) {
+	const hers = "/home/mallory/site/"
+	for name, test := range map[string]struct {
+		link  string // hers, x
+		asked []string
+		has   []string
+		not   []string
+	}{
+		"bob's link":                          {"/home/bob/link", []string{hers}, nil, []string{"/home/bob/closed/diary"}},
+		"bob's link, by name":                 {"/home/bob/link", []string{hers + "x"}, nil, []string{"/home/bob/closed/diary"}},
+		"bob's directory":                     {"/home/bob/open", []string{hers + "x"}, []string{"/home/bob/open/file"}, []string{"/home/bob/open/private", "/home/bob/closed/diary"}},
+		"in bob's directory":                  {"/home/bob/open", []string{hers + "x/in"}, []string{"/home/bob/open/in/file"}, []string{"/home/bob/open/in/private"}},
+		"a directory of root's":               {"/srv/open", []string{hers + "x"}, []string{"/srv/open/file"}, []string{"/srv/open/private"}},
+		"root asks afterwards":                {"/srv/open", []string{hers + "x", "/srv/open"}, []string{"/srv/open/file", "/srv/open/private"}, nil},
+		"root asked before":                   {"/srv/open", []string{"/srv/open", hers + "x"}, []string{"/srv/open/file", "/srv/open/private"}, nil},
+		"a script of root's":                  {"/srv/script", []string{hers + "x"}, nil, []string{"/srv/private/program"}},
+		"root asks for a script":              {"/srv/script", []string{"/srv/script"}, []string{"/srv/private/program"}, nil},
+		"and mallory did before":              {"/srv/script", []string{hers, "/srv/script"}, []string{"/srv/private/program"}, nil},
+		"a directory of root's, by a pattern": {"/srv/open", []string{hers + "x/p*"}, nil, []string{"/srv/open/private"}},
+	} {
+		b := newBench(t)
+		b.put(t, hers+"index", "index", 0o644)
+		b.link(t, hers+"x", test.link)
+		b.give(t, "/home/mallory", mallory)
+		b.put(t, "/home/bob/closed/diary", "x", 0o644)
+		do(t, os.Chmod(b.host+"/home/bob/closed", 0o700))
+		b.link(t, "/home/bob/link", "closed/diary")
+		for _, dir := range []string{"/home/bob/open", "/home/bob/open/in", "/srv/open"} {
+			b.put(t, dir+"/file", "x", 0o644)
+			b.put(t, dir+"/private", "x", 0o600)
+		}
+		b.link(t, "/home/bob/open/link", "../closed/diary")
+		b.give(t, "/home/bob", 12345)
+		b.put(t, "/srv/private/program", "x", 0o755)
+		do(t, os.Chmod(b.host+"/srv/private", 0o700))
+		b.put(t, "/srv/script", "#!/srv/private/program\n", 0o755)
+		b.spec.Paths = nil
+		for _, asked := range test.asked {
+			b.spec.Paths = append(b.spec.Paths, path1(strings.TrimSuffix(asked, "/")))
+		}
+		plan, err := b.plan()
+		if err != nil {
+			if len(test.has) > 0 || !strings.Contains(err.Error(), "could not read") {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		has := func(at string) bool {
+			return slices.ContainsFunc(plan.Entries, func(e Entry) bool { return string(e.Path) == at && e.Kind == jailpb.Entry_REGULAR })
+		}
+		for _, at := range test.has {
+			if !has(at) {
+				t.Errorf("%s: it has not %q; %q", name, at, plan.Notes)
+			}
+		}
+		for _, at := range test.not {
+			if has(at) {
+				t.Errorf("%s: it has %q", name, at)
+			}
 		}
 	}
 }
