@@ -418,3 +418,68 @@ func FuzzCache(f *testing.F) {
 		}
 	})
 }
+
+// What those on whose behalf it is asked may not read is not read, and is as if it were
+// not there; nor is anything that the kernel makes up.
+func TestMay(t *testing.T) {
+	tr := tree{t, t.TempDir(), ""}
+	tr.copy(ld64, "/priv/ld")
+	put := func(name string, m image) { tr.write(name, string(m.bytes())) }
+	needs := func(name, dir string) []entry {
+		return []entry{{elf.DT_NEEDED, name, 0}, {elf.DT_RUNPATH, dir, 0}}
+	}
+	put("/bin/p", image{interp: "/priv/ld", dynamic: needs("liba.so", "/priv:/open")})
+	put("/bin/q", image{interp: "/priv/ld", dynamic: needs("/priv/liba.so", "/open")})
+	put("/bin/m", image{interp: "/m/lib/ld-musl-x86_64.so.1", dynamic: []entry{{elf.DT_NEEDED, "libb.so", 0}}})
+	put("/priv/liba.so", image{dynamic: needs("libsecret.so", "/")})
+	put("/open/liba.so", image{dynamic: needs("libb.so", "/open")})
+	put("/open/libb.so", image{})
+	put("/m/lib/ld-musl-x86_64.so.1", image{})
+	tr.write("/m/etc/ld-musl-x86_64.path", "/open")
+	h := host.New(tr.root)
+	r := New(h)
+	var asked []string
+	may := func(real string) bool {
+		asked = append(asked, real)
+		return !strings.HasPrefix(real, "/priv/") && !strings.HasSuffix(real, ".path")
+	}
+	check := func(name string, may func(string) bool, want, missing string) {
+		t.Helper()
+		r.May = may
+		o, err := r.Resolve(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var found, gone []string
+		for _, l := range o.Libraries {
+			found = append(found, l.Path)
+		}
+		for _, m := range o.Missing {
+			gone = append(gone, m.Name)
+		}
+		if strings.Join(found, " ") != want || strings.Join(gone, " ") != missing {
+			t.Errorf("%s: %q, %q; want %q, %q", name, found, gone, want, missing)
+		}
+	}
+	for range 2 { // another time, with what is known from the first
+		check("/bin/p", may, "/open/liba.so /open/libb.so", "/priv/ld")
+		check("/bin/q", may, "", "/priv/ld /priv/liba.so")
+		check("/bin/m", may, "", "libb.so")
+		check("/bin/p", nil, "/priv/liba.so", "libsecret.so")
+		r.loaders = map[string]*loader{}
+		check("/bin/m", nil, "/open/libb.so", "")
+		r.loaders = map[string]*loader{}
+	}
+	if slices.Contains(asked, "/bin/p") || !slices.Contains(asked, "/priv/ld") {
+		t.Errorf("asked about %q", asked)
+	}
+
+	r = New(host.New(""))
+	put("/bin/kernel", image{interp: "/proc/version", dynamic: needs("/proc/cpuinfo", "/sys")})
+	check(tr.root+"/bin/kernel", nil, "", "/proc/version /proc/cpuinfo")
+	cause := errors.New("ended")
+	r.Ended = func() error { return cause }
+	if _, err := r.Resolve(tr.root + "/bin/kernel"); !errors.Is(err, cause) {
+		t.Error(err)
+	}
+}

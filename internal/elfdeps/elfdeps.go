@@ -79,6 +79,13 @@ type Missing struct {
 // Resolver resolves many objects of one host. It is not for use by several
 // goroutines at once.
 type Resolver struct {
+	// May tells whether those on whose behalf Resolve is called could read a file, by its
+	// path without links. It is asked before anything but the file that is resolved is
+	// read: what that names, its owner chose. nil is root's behalf.
+	May func(real string) bool
+	// Ended is an error when it is time to end. nil is never.
+	Ended func() error
+
 	host      *host.Host
 	files     map[string]parsed // by path without links
 	loaders   map[string]*loader
@@ -205,13 +212,26 @@ func (r *Resolver) file(real string) (*file, error) {
 	return p.f, p.err
 }
 
+// reads tells whether a file may be read. What the kernel makes up may not be: reading
+// it can take away what it has, such as /proc/kmsg, or have it do things.
+func (r *Resolver) reads(real string) bool {
+	return (r.May == nil || r.May(real)) && r.host.Kernel(real) == ""
+}
+
+func (r *Resolver) ended() error {
+	if r.Ended == nil {
+		return nil
+	}
+	return r.Ended()
+}
+
 func (r *Resolver) names(real string, f *file) ([]string, error) {
 	data, err := r.host.Open(real)
 	if err != nil {
 		return nil, err
 	}
 	defer data.Close()
-	return f.names(data, r.buf)
+	return f.names(data, r.buf, r.ended)
 }
 
 // dir tells whether a directory is there.
@@ -550,6 +570,9 @@ func (c *closure) open(at, name string, by *object) (o *object, there bool, err 
 	if err == nil {
 		info, err = c.host.Lstat(real)
 	}
+	if err == nil && !c.reads(real) {
+		return nil, false, nil // as it is to the loader
+	}
 	if err == nil {
 		f, err = c.file(real)
 	}
@@ -581,7 +604,7 @@ func (c *closure) step() error {
 	if c.steps++; c.steps > maxSteps {
 		return errors.New("its libraries are to be looked for in too many places")
 	}
-	return nil
+	return c.ended()
 }
 
 // name has later needs of a name met by an object.

@@ -319,7 +319,7 @@ int main(int n, char **v) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		names, err := f.names(bytes.NewReader(b), make([]byte, buf))
+		names, err := f.names(bytes.NewReader(b), make([]byte, buf), func() error { return nil })
 		if want := []string{"liba.so", "libb.so.1", "libc.so"}; err != nil || !slices.Equal(names, want) {
 			t.Errorf("%d bytes at a time: %q, %v", buf, names, err)
 		}

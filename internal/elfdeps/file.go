@@ -294,7 +294,7 @@ var libraryName = regexp.MustCompile(`^(?:.*/)?(lib[\w.+-]+\.so(?:\.[0-9]+)*)$`)
 // names finds names of shared objects in the data that a program cannot change: it
 // may pass them to dlopen(3). They stand between NUL bytes. Data beyond the first
 // 256 megabytes is not looked at.
-func (f *file) names(r io.ReaderAt, buf []byte) ([]string, error) {
+func (f *file) names(r io.ReaderAt, buf []byte, ended func() error) ([]string, error) {
 	left := uint64(256 << 20)
 	var found []string
 	for _, p := range f.constant {
@@ -302,6 +302,9 @@ func (f *file) names(r io.ReaderAt, buf []byte) ([]string, error) {
 		left -= size
 		kept := 0 // of a string that goes on
 		for off := int64(p.Off); size > 0 && off < f.size; {
+			if err := ended(); err != nil {
+				return nil, err
+			}
 			want := min(uint64(len(buf)-kept), size)
 			n, err := r.ReadAt(buf[kept:][:want], off)
 			if err != nil && err != io.EOF {

@@ -38,6 +38,7 @@ var machines = map[machine]struct {
 type loader struct {
 	machine
 	path   string // as programs name it
+	real   string
 	there  bool
 	musl   bool
 	soname string
@@ -70,14 +71,16 @@ func (r *Resolver) loader(f *file) (*loader, error) {
 			}
 		}
 	}
-	if l := r.loaders[name]; l != nil && l.machine == m {
+	if l := r.loaders[name]; l != nil && l.machine == m && (!l.there || r.reads(l.real)) {
 		return l, nil
 	}
 	l := &loader{machine: m, path: name, cache: known.cache, musl: strings.HasPrefix(path.Base(name), "ld-musl-")}
 	if err := r.inspect(l); err != nil {
 		return nil, fmt.Errorf("its interpreter %q: %v", name, why(err))
 	}
-	r.loaders[name] = l
+	if l.real == "" || l.there {
+		r.loaders[name] = l // of others that may not read it, there is no loader
+	}
 	return l, nil
 }
 
@@ -88,6 +91,10 @@ func (r *Resolver) inspect(l *loader) error {
 		return nil
 	} else if err != nil {
 		return err
+	}
+	l.real = real
+	if !r.reads(real) {
+		return nil // as if it were not there
 	}
 	self, err := r.file(real)
 	if err != nil {
@@ -158,7 +165,15 @@ func notInPath(r rune) bool {
 // loader's own path.
 func (r *Resolver) muslDirs(loader string) ([]string, error) {
 	arch := strings.TrimSuffix(strings.TrimPrefix(path.Base(loader), "ld-musl-"), ".so.1")
-	b, err := r.host.Read(path.Join(path.Dir(path.Dir(loader)), "etc/ld-musl-"+arch+".path"), 1<<20)
+	name := path.Join(path.Dir(path.Dir(loader)), "etc/ld-musl-"+arch+".path")
+	real, err := r.host.Real(name)
+	if err == nil && !r.reads(real) {
+		err = fs.ErrNotExist
+	}
+	var b []byte
+	if err == nil {
+		b, err = r.host.Read(real, 1<<20)
+	}
 	if absent(err) {
 		b = []byte("/lib:/usr/local/lib:/usr/lib")
 	} else if err != nil {

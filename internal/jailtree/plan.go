@@ -145,6 +145,7 @@ func Make(ctx context.Context, spec *contents.Spec, h Host) (*Plan, error) {
 		looked: map[seen]bool{}, dlopen: map[string][]string{}, scripts: map[string][]string{},
 		asked: map[string]contents.At{}, lacks: map[string][]lack{},
 	}
+	p.elf.Ended = func() error { return context.Cause(ctx) }
 	p.tree["/"] = &Entry{Entry: &jailpb.Entry{Path: []byte("/"), Kind: jailpb.Entry_DIRECTORY, Mode: 0o755}}
 	p.exclusions()
 	// What is declared goes first where other things follow it, and last where it
@@ -1092,9 +1093,24 @@ func Find(files *host.Host, name string) (string, bool) {
 }
 
 func (p *planner) libraries(at contents.At, name string, asked how) {
+	var refused []string
+	p.elf.May = func(real string) bool {
+		for _, uid := range asked.by {
+			if !p.may(uid, real) {
+				refused = append(refused, real)
+				return false
+			}
+		}
+		return true
+	}
 	o, err := p.elf.Resolve(name)
+	for _, real := range refused {
+		p.note("%q leads to %q, which those whose file or link it is could not read, and so it is as if not there", name, real)
+	}
 	foreign := errors.Is(err, elfdeps.ErrMachine) // for an emulator, or data of a compiler
 	switch {
+	case p.ctx.Err() != nil:
+		return
 	case errors.Is(err, elfdeps.ErrNotELF) || foreign && !asked.named:
 		return
 	case err != nil && asked.named && !foreign:

@@ -368,3 +368,33 @@ func TestPlantedChain(t *testing.T) {
 		}
 	}
 }
+
+// A program of mallory's names what she could not read: root does not look into it.
+func TestPlantedELF(t *testing.T) {
+	b := newBare(t)
+	for _, line := range []string{
+		"elf 0755 /lib64/ld-linux-x86-64.so.2",
+		"elf 0755 /home/mallory/prog libone.so",
+		"elf 0600 /usr/lib/libone.so libtwo.so",
+		"elf 0644 /usr/lib/libtwo.so",
+	} {
+		b.make(t, b.host, line)
+	}
+	plan := func() string {
+		b.spec.Paths = []contents.Path{path1("/home/mallory")}
+		plan, err := b.plan()
+		do(t, err)
+		said := strings.Join(plan.Notes, "\n")
+		for _, e := range plan.Entries {
+			said += "\n" + string(e.Path)
+		}
+		return said
+	}
+	if said := plan(); !strings.Contains(said, "\n/usr/lib/libtwo.so") {
+		t.Errorf("root's own: %s", said)
+	}
+	b.give(t, "/home/mallory", mallory)
+	if said := plan(); strings.Contains(said, "libtwo") || strings.Contains(said, "\n/usr/lib/libone") || !strings.Contains(said, `leads to "/usr/lib/libone.so"`) {
+		t.Error(said)
+	}
+}
