@@ -483,3 +483,71 @@ func TestMay(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What looks like names for dlopen again and again takes no more time than other data,
+// and one file under many names no more than under one.
+func TestManyNames(t *testing.T) {
+	long := strings.Repeat("lib.a+", 680) + ".so.x\x00"
+	for name, unit := range map[string]string{
+		"no end": ".so", "long": long, "an end after many": strings.Repeat(".so", 5000) + "\x00",
+	} {
+		data := bytes.Repeat([]byte(unit), 8<<20/len(unit))
+		f := &file{size: int64(len(data)), constant: []elf.ProgHeader{{Filesz: uint64(len(data))}}}
+		start := time.Now()
+		names, err := f.names(bytes.NewReader(data), make([]byte, 256<<10), func() error { return nil })
+		if took := time.Since(start); took > 2*time.Second || err != nil || len(names) > 0 {
+			t.Errorf("%s: %d names after %v: %v", name, len(names), took, err)
+		}
+	}
+	// A string of any length ends in a path of at most 4095 bytes.
+	for n := range 3 {
+		b := []byte("\x00" + strings.Repeat("x", n*4000) + ".so/liba.so\x00" + strings.Repeat("y", 5000) + "/libb.so.1\x00libc.so")
+		if got := appendNames(nil, b); !slices.Equal(got, []string{"liba.so", "libb.so.1"}) {
+			t.Errorf("%q", got)
+		}
+	}
+	if got := appendNames(nil, []byte("lib"+strings.Repeat("x", 250)+".so\x00lib"+strings.Repeat("x", 249)+".so\x00")); len(got) != 1 {
+		t.Errorf("%q", got)
+	}
+
+	root := t.TempDir()
+	write(t, root+"/a", image{data: "liba.so"}.bytes())
+	r := New(host.New(root))
+	for i := range 10 {
+		name := fmt.Sprintf("/%d", i)
+		if err := os.Link(root+"/a", root+name); err != nil {
+			t.Fatal(err)
+		}
+		if o, err := r.Resolve(name); err != nil || !slices.Equal(o.Dlopen, []string{"liba.so"}) || o.Path != name {
+			t.Errorf("%+v, %v", o, err)
+		}
+	}
+	if len(r.files) != 1 {
+		t.Errorf("%d files were read", len(r.files))
+	}
+}
+
+// What is looked for on behalf of users is bounded for all of their files together.
+func TestUsersSteps(t *testing.T) {
+	root := t.TempDir()
+	var dirs strings.Builder
+	for i := range 30_000 {
+		fmt.Fprintf(&dirs, "/%s:", strings.Repeat("./", i%7))
+	}
+	m := image{dynamic: append(slices.Repeat([]entry{{elf.DT_NEEDED, "x.so", 0}}, 8), entry{elf.DT_RPATH, dirs.String()[:50_000], 0})}
+	write(t, root+"/a", m.bytes())
+	r := New(host.New(root))
+	r.May = func(string) bool { return true }
+	var err error
+	n := 0
+	for ; n < 200 && err == nil; n++ {
+		_, err = r.Resolve("/a")
+	}
+	if err == nil || !strings.Contains(err.Error(), "too many places") {
+		t.Errorf("after %d: %v", n, err)
+	}
+	r.May = nil
+	if _, err := r.Resolve("/a"); err != nil {
+		t.Error(err)
+	}
+}

@@ -87,25 +87,29 @@ type Resolver struct {
 	Ended func() error
 
 	host      *host.Host
-	files     map[string]parsed // by path without links
+	files     map[inode]parsed // hard links to one are read once
 	loaders   map[string]*loader
 	isDir     map[string]bool
 	cached    bool
 	cache     *cache
 	unindexed []string // without a cache, the directories that it would be of
 	buf       []byte
+	steps     int // on behalf of others than root
 }
 
 type parsed struct {
-	f   *file
-	err error
+	f     *file
+	err   error
+	names []string // that it may pass to dlopen(3)
+	wrong error    // with these
+	named bool     // these are known
 }
 
 type inode struct{ dev, ino uint64 }
 
 // New is a Resolver that has read nothing yet.
 func New(h *host.Host) *Resolver {
-	return &Resolver{host: h, files: map[string]parsed{}, loaders: map[string]*loader{}, isDir: map[string]bool{}, buf: make([]byte, 256<<10)}
+	return &Resolver{host: h, files: map[inode]parsed{}, loaders: map[string]*loader{}, isDir: map[string]bool{}, buf: make([]byte, 256<<10)}
 }
 
 // Resolve reads a program or shared object, following links, and all that it needs.
@@ -136,8 +140,6 @@ func (r *Resolver) Resolve(name string) (*Object, error) {
 			o.Dlopen = append(o.Dlopen, n)
 		}
 	}
-	slices.Sort(o.Dlopen)
-	o.Dlopen = slices.Compact(o.Dlopen)
 	return o, nil
 }
 
@@ -195,7 +197,12 @@ func (r *Resolver) close(o *Object, f *file, explained map[string]bool) error {
 
 // file parses the file at a path without links, once.
 func (r *Resolver) file(real string) (*file, error) {
-	p, ok := r.files[real]
+	its, err := r.host.Lstat(real)
+	if err != nil {
+		return nil, err
+	}
+	this := inode{its.Dev, its.Ino}
+	p, ok := r.files[this]
 	if !ok {
 		f, err := r.host.Open(real)
 		if err != nil {
@@ -207,7 +214,7 @@ func (r *Resolver) file(real string) (*file, error) {
 			return nil, err
 		}
 		p.f, p.err = parse(f, info.Size())
-		r.files[real] = p
+		r.files[this] = p
 	}
 	return p.f, p.err
 }
@@ -226,12 +233,26 @@ func (r *Resolver) ended() error {
 }
 
 func (r *Resolver) names(real string, f *file) ([]string, error) {
+	its, err := r.host.Lstat(real)
+	if err != nil {
+		return nil, err
+	}
+	this := inode{its.Dev, its.Ino}
+	if p := r.files[this]; p.named {
+		return p.names, p.wrong
+	}
 	data, err := r.host.Open(real)
 	if err != nil {
 		return nil, err
 	}
 	defer data.Close()
-	return f.names(data, r.buf, r.ended)
+	names, err := f.names(data, r.buf, r.ended)
+	if r.ended() == nil {
+		slices.Sort(names)
+		names = slices.Clip(slices.Compact(names))
+		r.files[this] = parsed{f, nil, names, err, true}
+	}
+	return names, err
 }
 
 // dir tells whether a directory is there.
@@ -290,8 +311,12 @@ type object struct {
 }
 
 // maxSteps is how many directories and files may be looked for on behalf of one
-// object. The largest programs need some thousands.
-const maxSteps = 200_000
+// object. The largest programs need some thousands. The second is for all objects on
+// behalf of others than root together: each step may be remembered.
+const (
+	maxSteps      = 200_000
+	maxUsersSteps = 2_000_000
+)
 
 // closure is the work of the loader for one program.
 type closure struct {
@@ -601,7 +626,10 @@ func (c *closure) open(at, name string, by *object) (o *object, there bool, err 
 }
 
 func (c *closure) step() error {
-	if c.steps++; c.steps > maxSteps {
+	if c.May != nil {
+		c.Resolver.steps++
+	}
+	if c.steps++; c.steps > maxSteps || c.Resolver.steps > maxUsersSteps && c.May != nil {
 		return errors.New("its libraries are to be looked for in too many places")
 	}
 	return c.ended()

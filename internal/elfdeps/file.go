@@ -26,6 +26,7 @@ const (
 	maxNames   = 10_000
 	maxBuiltIn = 64   // directories in a loader; glibc's have 4
 	longest    = 4096 // a path, PATH_MAX
+	nameMax    = 255  // what a file can be called
 )
 
 // file is what the loader reads of one ELF file.
@@ -328,19 +329,25 @@ func (f *file) names(r io.ReaderAt, buf []byte, ended func() error) ([]string, e
 // appendNames adds to found what is named in b.
 func appendNames(found []string, b []byte) []string {
 	so := []byte(".so")
-	for at := bytes.Index(b, so); at >= 0; {
+	for at, next := 0, 0; ; {
+		if at = bytes.Index(b[next:], so); at < 0 {
+			return found
+		}
+		at += next
+		end := bytes.IndexByte(b[at:], 0)
+		if end < 0 {
+			return found
+		}
+		end += at
+		if end-at >= longest {
+			next = end - longest + 1 // what stands before is no end of a path
+			continue
+		}
 		from := max(0, at-longest)
 		start := from + 1 + bytes.LastIndexByte(b[from:at], 0)
-		next := at + len(so)
-		if n := bytes.IndexByte(b[at:min(len(b), at+longest)], 0); n >= 0 {
-			next = at + n
-			if m := libraryName.FindSubmatch(b[start:next]); m != nil {
-				found = append(found, string(m[1]))
-			}
+		if m := libraryName.FindSubmatch(b[start:end]); m != nil && len(m[1]) <= nameMax {
+			found = append(found, string(m[1]))
 		}
-		if at = bytes.Index(b[next:], so); at >= 0 {
-			at += next
-		}
+		next = end
 	}
-	return found
 }

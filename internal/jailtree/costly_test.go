@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -124,5 +126,61 @@ func TestPlanCancelled(t *testing.T) {
 	}
 	if asked := h.Files.Asked(); len(asked) > 10 {
 		t.Errorf("it asked for %d", len(asked))
+	}
+}
+
+// A user's program names many shared objects, which it may load from many directories:
+// neither memory nor what is noted grows by the product.
+func TestManyBeside(t *testing.T) {
+	b := newBare(t)
+	b.make(t, b.host, "elf 0755 /lib64/ld-linux-x86-64.so.2")
+	at := b.host + "/home/mallory/"
+	do(t, os.MkdirAll(at, 0o755))
+	cc := func(text, out string, args ...string) {
+		cmd := exec.Command("gcc", append([]string{"-nostdlib", "-Wl,--no-as-needed", "-x", "c", "-", "-x", "none", "-o", out}, args...)...)
+		cmd.Stdin = strings.NewReader(text)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	cc("", at+"lib.so", "-shared", "-fPIC")
+	var rpath string
+	var args []string
+	for i := range 30 {
+		dir := fmt.Sprint(i)
+		do(t, os.Mkdir(at+dir, 0o755))
+		do(t, os.WriteFile(at+dir+"/n"+dir, []byte(read(t, at+"lib.so")), 0o755))
+		rpath += ":$ORIGIN/" + dir
+		args = append(args, "-L"+at+dir, "-l:n"+dir)
+	}
+	do(t, os.WriteFile(at+"29/libq7.so", []byte(read(t, at+"lib.so")), 0o755))
+	program := func(name string, n int) {
+		text := ""
+		for i := range n {
+			text += fmt.Sprintf("libq%d.so\\0", i)
+		}
+		cc(`__attribute__((used)) const char names[] = "`+text+`"; void _start(void) {}`, at+name, append(args, "-Wl,-rpath,"+rpath[1:])...)
+	}
+	program("some", 300)
+	program("many", 4000)
+	for name, want := range map[string]bool{"some": true, "many": false} {
+		for _, uid := range []int{mallory, 0} {
+			if name == "many" && uid == 0 {
+				continue
+			}
+			b.give(t, "/home/mallory", uid)
+			building := b.building()
+			b.spec.Paths = []contents.Path{path1("/home/mallory/" + name)}
+			plan, err := Make(t.Context(), b.spec, building.Host)
+			do(t, err)
+			has := slices.ContainsFunc(plan.Entries, func(e Entry) bool { return string(e.Path) == "/home/mallory/29/libq7.so" })
+			noted := slices.ContainsFunc(plan.Notes, func(n string) bool { return strings.Contains(n, "too many names") })
+			if has != want || noted == want {
+				t.Errorf("%s: has it: %v, noted: %v", name, has, noted)
+			}
+			if asked := len(building.Files.Asked()); uid != 0 && asked > 1000 {
+				t.Errorf("%s: %d were asked about", name, asked)
+			}
+		}
 	}
 }

@@ -108,8 +108,9 @@ type planner struct {
 	below   map[seen]bool // directories of the host that were taken whole
 	looked  map[seen]bool // files of which all that they need is there
 	enters  map[entering]bool
-	places  map[string]string // directories of jailctl's own, and whose place they are of
-	dlopen  map[string][]string
+	places  map[string]string      // directories of jailctl's own, and whose place they are of
+	dlopen  map[string]string      // what is not found, and the first file that may load it
+	names   map[string][]string    // in directories
 	scripts map[string][]string    // interpreters of scripts that were found
 	asked   map[string]contents.At // what must be in the tree, and whose line it is
 	lacks   map[string][]lack      // what files need and exclude: keeps out
@@ -142,7 +143,7 @@ func Make(ctx context.Context, spec *contents.Spec, h Host) (*Plan, error) {
 	p := &planner{
 		Host: h, ctx: ctx, elf: elfdeps.New(h.Files), spec: spec, tree: map[string]*Entry{}, below: map[seen]bool{},
 		without: map[string]*exclusion{}, enters: map[entering]bool{}, work: maxWork, places: map[string]string{"/": ""},
-		looked: map[seen]bool{}, dlopen: map[string][]string{}, scripts: map[string][]string{},
+		looked: map[seen]bool{}, dlopen: map[string]string{}, names: map[string][]string{}, scripts: map[string][]string{},
 		asked: map[string]contents.At{}, lacks: map[string][]lack{},
 	}
 	p.elf.Ended = func() error { return context.Cause(ctx) }
@@ -1094,14 +1095,17 @@ func Find(files *host.Host, name string) (string, bool) {
 
 func (p *planner) libraries(at contents.At, name string, asked how) {
 	var refused []string
-	p.elf.May = func(real string) bool {
-		for _, uid := range asked.by {
-			if !p.may(uid, real) {
-				refused = append(refused, real)
-				return false
+	p.elf.May = nil
+	if len(asked.by) > 0 {
+		p.elf.May = func(real string) bool {
+			for _, uid := range asked.by {
+				if !p.may(uid, real) {
+					refused = append(refused, real)
+					return false
+				}
 			}
+			return true
 		}
-		return true
 	}
 	o, err := p.elf.Resolve(name)
 	for _, real := range refused {
@@ -1137,23 +1141,45 @@ func (p *planner) libraries(at contents.At, name string, asked how) {
 			p.note("%q needs %q, which the host does not have", m.By, m.Name)
 		}
 	}
+	near := p.near(o, asked.by)
 	for _, so := range o.Dlopen {
-		if found := p.beside(o, so); found != "" {
+		if found := p.beside(near, so, asked.by); found != "" {
 			p.add(at, found, how{by: asked.by})
-		} else {
-			p.dlopen[so] = append(p.dlopen[so], name)
+		} else if by, ok := p.dlopen[so]; !ok || name < by {
+			p.dlopen[so] = name
 		}
 	}
 }
 
-// beside is where a shared object is that o may pass to dlopen(3): in its own directory
-// or one from which the loader takes what it needs. "" is nowhere.
-func (p *planner) beside(o *elfdeps.Object, so string) string {
+// maxBeside is how many places are looked at for what one file of a user's may load: its
+// owner chooses both the names and the directories.
+const maxBeside = 100_000
+
+// near are the directories in which what o may pass to dlopen(3) is looked for.
+func (p *planner) near(o *elfdeps.Object, by users) []string {
 	near := []string{path.Dir(o.Path)}
+	have := map[string]bool{near[0]: true}
 	for _, l := range o.Libraries {
-		near = append(near, path.Dir(l.Path))
+		if dir := path.Dir(l.Path); !have[dir] {
+			have[dir] = true
+			near = append(near, dir)
+		}
 	}
+	if len(by) > 0 && len(near)*len(o.Dlopen) > maxBeside {
+		p.note("%q has too many names of shared objects and directories for them; what it may load comes along from %q alone", o.Path, near[0])
+		return near[:1]
+	}
+	return near
+}
+
+// beside is where a shared object is that a program may pass to dlopen(3): in its own
+// directory or one from which the loader takes what it needs. "" is nowhere.
+func (p *planner) beside(near []string, so string, by users) string {
 	for _, dir := range near {
+		// Of a user's names, who asked for what is not there would be noted one by one.
+		if len(by) > 0 && !p.lists(dir, so) {
+			continue
+		}
 		at := path.Join(dir, so)
 		if real, err := p.Files.Real(at); err == nil {
 			if info, err := p.Files.Lstat(real); err == nil && info.IsRegular() {
@@ -1162,6 +1188,19 @@ func (p *planner) beside(o *elfdeps.Object, so string) string {
 		}
 	}
 	return ""
+}
+
+// lists tells whether a directory has a name.
+func (p *planner) lists(dir, name string) bool {
+	names, known := p.names[dir]
+	if !known {
+		if real, err := p.Files.Real(dir); err == nil {
+			names, _ = p.Files.List(real) // one that is not there has none
+		}
+		p.names[dir] = names
+	}
+	_, has := slices.BinarySearch(names, name)
+	return has
 }
 
 // of is how what a file needs is added: named with it, since it must be there.
@@ -1518,8 +1557,7 @@ func (p *planner) finish(plan *Plan) {
 	}
 	for so, by := range p.dlopen {
 		if !present[so] {
-			slices.Sort(by)
-			plan.Notes = append(plan.Notes, fmt.Sprintf("%q may load %q while it runs, which is not in the jail", by[0], so))
+			plan.Notes = append(plan.Notes, fmt.Sprintf("%q may load %q while it runs, which is not in the jail", by, so))
 		}
 	}
 	for _, in := range p.sticky {
