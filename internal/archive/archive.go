@@ -70,7 +70,8 @@ func (f fault) Error() string { return string(f) }
 
 // Read calls visit for each member of the file system: first for the directories that
 // the archive has, each before those in it, then for all else in the archive's order,
-// but that what a hard link is another name of comes before it. Where the archive has
+// but that what a hard link is another name of comes before it. Directories beneath
+// symbolic links come after all links, where there are any, and before the rest. Where the archive has
 // a path several times, the last one counts. The content of a regular file can be read
 // until visit returns; for others it is nil.
 //

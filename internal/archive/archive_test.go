@@ -30,7 +30,7 @@ type result struct {
 func readAll(name string, most limits) ([]result, error) {
 	var all []result
 	kinds := map[string]Kind{}
-	others := false
+	others, late, files := false, false, false
 	err := read(context.Background(), name, most, func(m Member, content io.Reader) error {
 		g := result{Member: m}
 		switch {
@@ -40,8 +40,10 @@ func readAll(name string, most limits) ([]result, error) {
 			return fmt.Errorf("path %q came twice", m.Path)
 		case m.Kind == HardLink && kinds[m.Target] != Regular:
 			return fmt.Errorf("%q is a link to %q, which did not come", m.Path, m.Target)
-		case m.Kind == Directory && others:
+		case m.Kind == Directory && others && !led(kinds, m.Path):
 			return fmt.Errorf("directory %q came late", m.Path)
+		case files && (m.Kind == Directory || m.Kind == Symlink && late):
+			return fmt.Errorf("%q came after files", m.Path)
 		case (m.Kind == Regular) != (content != nil):
 			return fmt.Errorf("content of %q: %v", m.Path, content)
 		}
@@ -52,7 +54,9 @@ func readAll(name string, most limits) ([]result, error) {
 				}
 			}
 		}
+		late = late || m.Kind == Directory && others
 		others = others || m.Kind != Directory
+		files = files || others && m.Kind != Directory && m.Kind != Symlink
 		kinds[m.Path] = m.Kind
 		if content != nil {
 			b, err := io.ReadAll(content)
@@ -68,6 +72,16 @@ func readAll(name string, most limits) ([]result, error) {
 		return nil
 	})
 	return all, err
+}
+
+// led tells whether a path is beneath a symbolic link.
+func led(kinds map[string]Kind, name string) bool {
+	for ; name != "/"; name = path.Dir(name) {
+		if kinds[path.Dir(name)] == Symlink {
+			return true
+		}
+	}
+	return false
 }
 
 // short writes members in a line each: what a test compares.

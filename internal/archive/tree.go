@@ -367,22 +367,26 @@ type place struct {
 
 // places are all members in the order in which they are visited.
 func (t *tree) places() []place {
-	var directories, others []place
-	var walk func(n *node)
-	walk = func(n *node) {
+	var directories, beneath, others []place
+	var walk func(n *node, led bool)
+	walk = func(n *node, led bool) {
 		if f := n.file; f != nil {
 			p := place{Member{n.path, f.kind, f.mode, f.size, f.target, f.what}, f, n.order}
-			if f.kind == Directory {
+			switch {
+			case f.kind == Directory && led:
+				beneath = append(beneath, p)
+			case f.kind == Directory:
 				directories = append(directories, p)
-			} else {
+			default:
 				others = append(others, p)
 			}
+			led = led || f.kind == Symlink
 		}
 		for _, name := range slices.Sorted(maps.Keys(n.children)) {
-			walk(n.children[name])
+			walk(n.children[name], led)
 		}
 	}
-	walk(&t.root)
+	walk(&t.root, false)
 	inOrder := func(a, b place) int { return cmp.Compare(a.order, b.order) }
 	slices.SortFunc(others, inOrder)
 	// The first name that a file still has gets its content, which may come before that
@@ -397,5 +401,17 @@ func (t *tree) places() []place {
 		}
 	}
 	slices.SortFunc(others, inOrder)
-	return append(directories, others...)
+	if beneath == nil {
+		return append(directories, others...)
+	}
+	// These are where links lead, so all links come before them.
+	var rest []place
+	for _, p := range others {
+		if p.Kind == Symlink {
+			directories = append(directories, p)
+		} else {
+			rest = append(rest, p)
+		}
+	}
+	return slices.Concat(directories, beneath, rest)
 }
