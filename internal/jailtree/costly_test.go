@@ -1,6 +1,8 @@
 package jailtree
 
 import (
+	"archive/tar"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"jailctl/internal/contents"
 )
@@ -182,5 +186,38 @@ func TestManyBeside(t *testing.T) {
 				t.Errorf("%s: %d were asked about", name, asked)
 			}
 		}
+	}
+}
+
+// The zeros of an archive take no room on the disk, and are there.
+func TestZerosOfArchive(t *testing.T) {
+	b := newBench(t)
+	zeros := strings.Repeat("\x00", 8<<20)
+	texts := map[string]string{"all": zeros, "middle": "a" + zeros + "b", "end": "a" + zeros, "none": "ab", "one": "\x00", "nothing": ""}
+	f, err := os.Create(b.archive())
+	do(t, err)
+	z := gzip.NewWriter(f)
+	w := tar.NewWriter(z)
+	for name, text := range texts {
+		do(t, w.WriteHeader(&tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(text))}))
+		_, err := w.Write([]byte(text))
+		do(t, err)
+	}
+	do(t, w.Close(), z.Close(), f.Close())
+	b.put(t, b.archive(), read(t, b.archive()), 0o600)
+	b.spec.Archive = &contents.Path{At: contents.At{File: "web", Line: 1, Col: 1}, Path: b.archive()}
+	b.build(t)
+	for name, text := range texts {
+		if read(t, b.root+"/"+name) != text {
+			t.Errorf("%s is another", name)
+		}
+		var st unix.Stat_t
+		do(t, unix.Lstat(b.root+"/"+name, &st))
+		if st.Blocks*512 > 2<<20 {
+			t.Errorf("%s takes %d bytes", name, st.Blocks*512)
+		}
+	}
+	if found := b.verify(t); len(found) > 0 {
+		t.Error(found)
 	}
 }

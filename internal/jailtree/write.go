@@ -374,7 +374,8 @@ func (w *writer) unpack(members map[string]Entry) error {
 			return w.failed("create", e, err)
 		}
 		defer to.Close()
-		if err := c.from(content, to, e, false); err != nil {
+		// A sparse file of a few kilobytes can stand for 64 GiB of zeros.
+		if err := c.from(content, to, e, true); err != nil {
 			return w.failed("write", e, err)
 		}
 		w.progress(w.done.Add(int64(e.Size)), w.size)
