@@ -442,7 +442,7 @@ func (p *program) next(jail string, user source.User, draft *learn.Draft) {
 	commands := append([]string{"jailctl build " + jail, "jailctl apply " + jail}, draft.Data...)
 	hint := "read them; then: "
 	if !p.root {
-		hint = "root reads them and does: "
+		hint = "root, who reads them once they are installed, does: "
 		commands = append([]string{"install -m 644 " + files[0] + " " + paths.Contents(jail), "install -m 644 " + files[1] + " " + paths.Policy(jail)}, commands...)
 	}
 	p.say(hint+strings.Join(commands, " && "), "wrote %s", strings.Join(files, " and "))

@@ -375,7 +375,7 @@ func TestLearnSignals(t *testing.T) {
 func TestLearnFiles(t *testing.T) {
 	dir := place(t, nil)
 	learn := func(args ...string) Result { return Do(t, alice(dir, append([]string{Jailctl, "learn"}, args...)...)) }
-	if r := learn("-o", "x", "touch", "ran"); r.Status != 0 || r.Out != "" || !strings.Contains(r.Err, "root reads them and does: install -m 644 x.contents.txtpb "+Etc+"/contents/x.txtpb") {
+	if r := learn("-o", "x", "touch", "ran"); r.Status != 0 || r.Out != "" || !strings.Contains(r.Err, "root, who reads them once they are installed, does: install -m 644 x.contents.txtpb "+Etc+"/contents/x.txtpb") {
 		t.Fatalf("%+v", r)
 	}
 	before, err := os.ReadFile(dir + "/x.policy.txtpb")
