@@ -357,7 +357,10 @@ func (h *Host) Walk(name string, visit func(at string, info Info)) (string, erro
 			done = path.Dir(done)
 			continue
 		}
-		at := path.Join(done, part)
+		at := done + "/" + part // path.Join would clean all of it each time
+		if done == "/" {
+			at = "/" + part
+		}
 		info, err := h.Lstat(at)
 		if err != nil {
 			return at, err

@@ -221,3 +221,32 @@ func TestZerosOfArchive(t *testing.T) {
 		t.Error(found)
 	}
 }
+
+// Files and directories two thousand directories down, of a user's, take as long to plan
+// as others, or a little more.
+func TestDeepDirectory(t *testing.T) {
+	b := newBench(t)
+	name := b.host + "/home/mallory"
+	do(t, os.MkdirAll(name, 0o755))
+	fd, err := unix.Open(name, unix.O_PATH, 0)
+	do(t, err)
+	for range (4000 - len(name)) / 2 {
+		do(t, unix.Mkdirat(fd, "a", 0o755))
+		next, err := unix.Openat(fd, "a", unix.O_PATH, 0)
+		do(t, err, unix.Close(fd))
+		fd = next
+	}
+	for i := range 500 {
+		do(t, unix.Mkdirat(fd, fmt.Sprint("d", i), 0o755))
+		do(t, unix.Symlinkat("x", fd, fmt.Sprintf("d%d/link", i)))
+		do(t, unix.Symlinkat("x", fd, fmt.Sprint("link", i)))
+	}
+	do(t, unix.Close(fd))
+	b.spec.Paths = []contents.Path{path1("/home/mallory")}
+	start := time.Now()
+	plan, err := b.plan()
+	do(t, err)
+	if took := time.Since(start); took > 15*time.Second || len(plan.Entries) < 3000 {
+		t.Errorf("%d after %v", len(plan.Entries), took)
+	}
+}

@@ -108,6 +108,8 @@ type planner struct {
 	below   map[seen]bool // directories of the host that were taken whole
 	looked  map[seen]bool // files of which all that they need is there
 	enters  map[entering]bool
+	leads   map[string]lead        // of directories of the host
+	ways    map[string]way         // likewise
 	places  map[string]string      // directories of jailctl's own, and whose place they are of
 	dlopen  map[string]string      // what is not found, and the first file that may load it
 	names   map[string][]string    // in directories
@@ -130,6 +132,15 @@ type seen struct {
 	by             string
 }
 
+// lead is where a directory is without links, and whose links lead there.
+type lead struct {
+	real string
+	by   users
+}
+
+// way is where a directory is in the tree and on the host.
+type way struct{ inside, outside string }
+
 // entering is the question whether a user can go through a directory.
 type entering struct {
 	uid uint32
@@ -142,9 +153,9 @@ type entering struct {
 func Make(ctx context.Context, spec *contents.Spec, h Host) (*Plan, error) {
 	p := &planner{
 		Host: h, ctx: ctx, elf: elfdeps.New(h.Files), spec: spec, tree: map[string]*Entry{}, below: map[seen]bool{},
-		without: map[string]*exclusion{}, enters: map[entering]bool{}, work: maxWork, places: map[string]string{"/": ""},
-		looked: map[seen]bool{}, dlopen: map[string]string{}, names: map[string][]string{}, scripts: map[string][]string{},
-		asked: map[string]contents.At{}, lacks: map[string][]lack{},
+		without: map[string]*exclusion{}, enters: map[entering]bool{}, leads: map[string]lead{}, ways: map[string]way{}, work: maxWork,
+		looked: map[seen]bool{}, places: map[string]string{"/": ""}, dlopen: map[string]string{}, names: map[string][]string{},
+		scripts: map[string][]string{}, asked: map[string]contents.At{}, lacks: map[string][]lack{},
 	}
 	p.elf.Ended = func() error { return context.Cause(ctx) }
 	p.tree["/"] = &Entry{Entry: &jailpb.Entry{Path: []byte("/"), Kind: jailpb.Entry_DIRECTORY, Mode: 0o755}}
@@ -228,6 +239,9 @@ func (p *planner) put(at contents.At, name string, e *jailpb.Entry) *Entry {
 		p.problem(at, fmt.Sprintf("leave out one of the two; %s asked for the other", old.AskedBy),
 			"%q would be a %s and a %s", name, word(old.Kind), word(e.Kind))
 		return nil
+	}
+	if old != nil && old.Kind == jailpb.Entry_SYMLINK {
+		clear(p.ways) // which may have led by it
 	}
 	if e.State {
 		p.states = append(p.states, name)
@@ -323,9 +337,18 @@ func below(dir, name string) string {
 func (p *planner) way(at contents.At, dir string) (inside, outside string, ok bool) {
 	inside, outside = "/", "/"
 	rest := dir
+	// The way to the directory above is known, where all of a directory is added. From the
+	// beginning it would take a thousand steps for each of a user's files that deep.
+	up, base, clean := above(dir)
+	if w, known := p.ways[up]; known && clean {
+		inside, outside, rest = w.inside, w.outside, base
+	}
 	for links := 0; ; {
 		rest = strings.TrimLeft(rest, "/")
 		if rest == "" {
+			if clean {
+				p.ways[strings.TrimRight(dir, "/")] = way{inside, outside}
+			}
 			return inside, outside, true
 		}
 		var part string
@@ -675,16 +698,16 @@ func (p *planner) kernels(at contents.At, name string, how how) bool {
 	return true
 }
 
-// leads tells whether the way to a path goes into a file system of the kernel's own, and
-// notes nothing: /proc/self is another for each build.
-func (p *planner) leads(name string) (kernel bool) {
+// intoKernel tells whether the way to a path goes into a file system of the kernel's own,
+// and notes nothing: /proc/self is another for each build.
+func (p *planner) intoKernel(name string) (kernel bool) {
 	p.Files.Aside().Walk(name, func(at string, _ host.Info) { kernel = kernel || p.Files.Kernel(at) != "" })
 	return kernel
 }
 
 // files answers questions about a path, and notes what does not lead there.
 func (p *planner) files(name string) *host.Host {
-	if p.leads(name) {
+	if p.intoKernel(name) {
 		return p.Files.Aside()
 	}
 	return p.Files
@@ -780,7 +803,7 @@ func (p *planner) owned(at contents.At, name, in string, how how) {
 // before the way there is made: directories to nothing would be left of it.
 func (p *planner) skips(at contents.At, name string, how how) bool {
 	dir, base := path.Split(name)
-	real, err := p.Files.Real(dir)
+	real, _, err := p.led(dir)
 	if err == nil {
 		real = path.Join(real, base)
 		if p.leaves(at, real, name, how) {
@@ -832,13 +855,49 @@ func (p *planner) permitted(at contents.At, name string, how *how) bool {
 }
 
 // led is where a path leads, and whose links lead there, but for root's.
-func (p *planner) led(name string) (real string, by []uint32, err error) {
+func (p *planner) led(name string) (real string, by users, err error) {
+	// As for way.
+	up, base, clean := above(name)
+	this := strings.TrimRight(name, "/")
+	if l, known := p.leads[this]; known {
+		return l.real, l.by, nil
+	}
+	if l, known := p.leads[up]; known && clean {
+		at := below(l.real, base)
+		if info, err := p.Files.Lstat(at); err == nil && info.IsDir() {
+			p.leads[this] = lead{at, l.by}
+			return at, l.by, nil
+		}
+	}
 	real, err = p.Files.Walk(name, func(_ string, info host.Info) {
-		if info.IsSymlink() && info.UID != 0 {
-			by = append(by, info.UID)
+		if info.IsSymlink() {
+			by = by.with(info.UID)
 		}
 	})
+	if err == nil && clean {
+		p.leads[this] = lead{real, by}
+	}
 	return real, by, err
+}
+
+// follow is Files.Real, by the same.
+func (p *planner) follow(name string) (string, error) {
+	dir, base := path.Split(name)
+	if real, _, err := p.led(dir); err == nil && base != "" && base != "." && base != ".." {
+		at := below(real, base)
+		if info, err := p.Files.Lstat(at); err != nil || !info.IsSymlink() {
+			return at, err
+		}
+	}
+	return p.Files.Real(name)
+}
+
+// above is the directory that a directory is in, and its name there. Clean tells whether
+// it is written as a directory, with a slash at its end, and without "." and "..".
+func above(dir string) (up, base string, clean bool) {
+	this := strings.TrimRight(dir, "/")
+	i := strings.LastIndexByte(this, '/')
+	return this[:max(0, i)], this[i+1:], i >= 0 && len(dir) == len(this)+1 && path.Clean(this) == this
 }
 
 // mode is the mode that a copy of what the host has at a path gets. Group and access
@@ -909,11 +968,11 @@ func (p *planner) target(at contents.At, link, target string, how how) {
 	how.whole = how.whole && how.named // else it is for a file alone
 	how.must = how.must && how.program
 	how.program = how.program || slices.Contains(searched, path.Dir(link))
-	if p.leads(target) {
+	if p.intoKernel(target) {
 		p.beyond(at, target, how)
 		return
 	}
-	real, err := p.Files.Real(target)
+	real, err := p.follow(target)
 	if err != nil {
 		if how.named {
 			p.problem(at, "mend the link, or leave it out", "the link %q leads nowhere: %s", link, told(err))
