@@ -73,7 +73,10 @@ func newStateful(t *testing.T, name string) *stateful {
 			t.Fatal(err)
 		}
 	}
-	t.Cleanup(func() { os.RemoveAll(j.jails) })
+	t.Cleanup(func() {
+		sh(t, Jailctl, "remove", "--yes", "hold") // with the mounts on old trees
+		os.RemoveAll(j.jails)
+	})
 	return j
 }
 
