@@ -719,8 +719,13 @@ func (o *outdated) run(names []string) error {
 	slices.SortFunc(all, func(a, b stale) int {
 		return cmp.Or(strings.Compare(a.name, b.name), strings.Compare(a.from, b.from), strings.Compare(a.to, b.to), strings.Compare(a.what, b.what))
 	})
+	const most = 20 // of those that are of no package
+	files := 0
 	for _, at := range all {
 		jails := o.stale[at]
+		if at.what != "" {
+			files++
+		}
 		if o.json {
 			o.object(struct {
 				Name  string   `json:"name"`
@@ -731,7 +736,12 @@ func (o *outdated) run(names []string) error {
 			}{jailtree.Text(at.name), at.from, at.to, at.what, jails})
 			continue
 		}
-		o.print("%s: %s", at, strings.Join(jails, ", "))
+		if at.what == "" || files <= most {
+			o.print("%s: %s", at, strings.Join(jails, ", "))
+		}
+	}
+	if files > most && !o.json {
+		o.say("jailctl build -n lists what a build would change", "and %s of no package", count(files-most, "file"))
 	}
 	if err == nil && len(all) > 0 {
 		return told(statusNo)
