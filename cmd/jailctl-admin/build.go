@@ -180,27 +180,26 @@ func (p *program) remove(ctx context.Context, name string, yes bool) error {
 			roots = append(roots, root) // where a first build may have been killed
 		}
 	}
-	each := func(do func(*jailtree.Store) error) (some bool, err error) {
+	each := func(open func(root string) (*jailtree.Store, error), do func(*jailtree.Store) error) (some bool, err error) {
 		for _, root := range roots {
-			// Of a tree that was removed by hand the manifest is left.
-			s, err := p.storeAt(ctx, "remove", name, root, slices.Contains(built, root))
+			s, err := open(root)
 			if errors.Is(err, jailtree.ErrNoTree) {
 				continue
 			}
-			if err != nil {
-				return some, err
+			if err == nil {
+				some = true
+				err = do(s)
+				s.Close()
 			}
-			some = true
-			err = do(s)
-			s.Close()
 			if err != nil {
 				return some, err
 			}
 		}
 		return some, nil
 	}
+	there := func(root string) (*jailtree.Store, error) { return p.storeAt(ctx, "remove", name, root, false) }
 	var state []string
-	some, err := each(func(s *jailtree.Store) error {
+	some, err := each(there, func(s *jailtree.Store) error {
 		dirs, err := s.State()
 		for _, dir := range dirs {
 			state = append(state, quotedPath(dir))
@@ -210,7 +209,7 @@ func (p *program) remove(ctx context.Context, name string, yes bool) error {
 	if err != nil {
 		return err
 	}
-	if !some {
+	if !some && len(built) == 0 {
 		return jailtree.ErrNoTree
 	}
 	if !yes {
@@ -223,8 +222,19 @@ func (p *program) remove(ctx context.Context, name string, yes bool) error {
 			return &trouble{statusNo, errors.New("nothing was removed"), "answer y, or give --yes"}
 		}
 	}
-	if _, err := each((*jailtree.Store).Remove); err != nil {
+	known := func(root string) (*jailtree.Store, error) {
+		if !slices.Contains(built, root) {
+			return there(root)
+		}
+		return jailtree.OpenToRemove(ctx, name, root, paths.State, p.waits(name))
+	}
+	if _, err := each(known, (*jailtree.Store).Remove); err != nil {
 		return err
+	}
+	for _, root := range roots {
+		if _, err := os.Lstat(root); err == nil {
+			p.say("", "note: %s is not what jailctl built, and stays", quotedPath(root))
+		}
 	}
 	if left, err := jailtree.Roots(paths.State, name); err != nil || len(left) > 0 {
 		return cmp.Or(err, fmt.Errorf("the file system with the tree at %q is not here; %s says what is known of it", left, paths.Manifests(name)))
@@ -270,9 +280,11 @@ func (p *program) each(verb string, names []string, do func(context.Context, str
 // hintFor is how to mend an error of a store.
 func hintFor(verb, name string, err error) string {
 	switch {
+	case verb == "remove":
+		return ""
 	case errors.Is(err, jailtree.ErrNotOurs):
 		return "move it away; or jailctl build --replace " + name + " puts it aside and the jail in its place"
-	case !errors.Is(err, jailtree.ErrNoTree), verb == "remove":
+	case !errors.Is(err, jailtree.ErrNoTree):
 		return ""
 	}
 	if roots, _ := jailtree.Roots(paths.State, name); len(roots) > 0 {
@@ -342,14 +354,17 @@ func (p *program) store(ctx context.Context, verb, name string, create bool) (*j
 }
 
 func (p *program) storeAt(ctx context.Context, verb, name, root string, create bool) (*jailtree.Store, error) {
-	s, err := jailtree.Open(ctx, name, root, paths.State, create, func(holder string) {
-		p.say("", "%s waits for %s", name, cmp.Or(holder, "another jailctl"))
-	})
+	s, err := jailtree.Open(ctx, name, root, paths.State, create, p.waits(name))
 	if fault := (*safepath.Fault)(nil); errors.As(err, &fault) {
 		hint, err := elsewhere(name, fault)
 		return nil, cannot(hint, "%s %s: %w", verb, name, err)
 	}
 	return s, err
+}
+
+// waits says for whom a verb waits.
+func (p *program) waits(name string) func(holder string) {
+	return func(holder string) { p.say("", "%s waits for %s", name, cmp.Or(holder, "another jailctl")) }
 }
 
 // builder builds one jail.

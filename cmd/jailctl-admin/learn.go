@@ -440,12 +440,15 @@ func writeNew(file string, text []byte, force bool) error {
 func (p *program) next(jail string, user source.User, draft *learn.Draft) {
 	files := p.outputs(jail)
 	commands := append([]string{"jailctl build " + jail, "jailctl apply " + jail}, draft.Data...)
-	hint := "read them; then: "
+	hint := "read them"
 	if !p.root {
-		hint = "root, who reads them once they are installed, does: "
-		commands = append([]string{"install -m 644 " + files[0] + " " + paths.Contents(jail), "install -m 644 " + files[1] + " " + paths.Policy(jail)}, commands...)
+		// Closed, should a link have come in their place to what only root may read.
+		const install = "install -m 600 "
+		hint = "root installs them, and reads them where nobody else can change them: " +
+			install + files[0] + " " + paths.Contents(jail) + " && " + install + files[1] + " " + paths.Policy(jail)
 	}
-	p.say(hint+strings.Join(commands, " && "), "wrote %s", strings.Join(files, " and "))
+	p.say(hint, "wrote %s", strings.Join(files, " and "))
+	p.say("", "then, as root: %s", strings.Join(commands, " && "))
 	p.say("", "then, as %s: %s", cmp.Or(user.Name, fmt.Sprint(user.UID)), draft.Command)
 }
 

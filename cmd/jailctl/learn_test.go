@@ -275,7 +275,7 @@ func TestLearnedDataIsHers(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	root := install(t, "hers", Public+"/hers.contents.txtpb", Public+"/hers.policy.txtpb")
-	if all := fillState(t, "hers"); len(all) != 1 || !strings.Contains(all[0].Err, "d/file: Cannot") {
+	if all := fillState(t, "hers"); len(all) != 1 || !strings.Contains(all[0].Out, "d/file: Cannot") {
 		t.Errorf("%+v", all)
 	}
 	entries, err := os.ReadDir(root + dir)
@@ -375,7 +375,7 @@ func TestLearnSignals(t *testing.T) {
 func TestLearnFiles(t *testing.T) {
 	dir := place(t, nil)
 	learn := func(args ...string) Result { return Do(t, alice(dir, append([]string{Jailctl, "learn"}, args...)...)) }
-	if r := learn("-o", "x", "touch", "ran"); r.Status != 0 || r.Out != "" || !strings.Contains(r.Err, "root, who reads them once they are installed, does: install -m 644 x.contents.txtpb "+Etc+"/contents/x.txtpb") {
+	if r := learn("-o", "x", "touch", "ran"); r.Status != 0 || r.Out != "" || !strings.Contains(r.Err, "root installs them, and reads them where nobody else can change them: install -m 600 x.contents.txtpb "+Etc+"/contents/x.txtpb") {
 		t.Fatalf("%+v", r)
 	}
 	before, err := os.ReadFile(dir + "/x.policy.txtpb")

@@ -284,18 +284,23 @@ func (s *Store) replaceable(cur tree, replace bool) error {
 	if cur.manifest != nil {
 		return nil
 	}
+	if is, err := s.vacant(); err != nil || is {
+		return err
+	}
 	if err := s.above(); err != nil || replace {
 		return err
 	}
+	return ErrNotOurs
+}
+
+// vacant tells whether the root is a directory with nothing in it.
+func (s *Store) vacant() (bool, error) {
 	dir, err := openDir(s.parent, path.Base(s.root))
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer dir.Close()
-	if names, err := dir.Readdirnames(1); err != io.EOF || len(names) > 0 {
-		return ErrNotOurs
-	}
-	return nil
+	return empty(dir)
 }
 
 // below tells whether a path is below a state directory of the tree in use. What is
@@ -644,18 +649,26 @@ func (s *Store) Remove() error {
 	if err != nil {
 		return err
 	}
+	const wasThere = "%q was there before the jail was built: move it where it belongs first"
 	for _, t := range before {
 		if len(t.manifest.Entries) > 0 {
 			continue
 		}
 		if held, err := s.holds(t); held != "" || err != nil {
-			return errors.Join(err, fmt.Errorf("%q was there before the jail was built: move it where it belongs first", path.Join(s.trees.Name(), t.name())))
+			return errors.Join(err, fmt.Errorf(wasThere, path.Join(s.trees.Name(), t.name())))
 		}
 	}
-	if cur.ino != 0 {
-		if cur.manifest == nil {
-			return ErrNotOurs
+	if cur.manifest != nil && len(cur.manifest.Entries) == 0 {
+		if is, err := s.vacant(); err != nil || !is { // put back by Rollback
+			return cmp.Or(err, fmt.Errorf(wasThere, s.root))
 		}
+	}
+	if cur.ino != 0 && cur.manifest == nil {
+		// In the place of a tree that was built, somebody has put something else.
+		if roots, err := Roots(s.state, s.name); err != nil || !slices.Contains(roots, s.root) {
+			return cmp.Or(err, ErrNotOurs)
+		}
+	} else if cur.ino != 0 {
 		// Of all, state directories included.
 		mounts, err := mountsIn(s.root)
 		if err != nil {
@@ -699,6 +712,7 @@ func (s *Store) Remove() error {
 	step("remove store")
 	s.leaveTrees() // though trees elsewhere are known still
 	s.leave()
+	s.unmake()
 	return nil
 }
 

@@ -73,11 +73,19 @@ func TestLinkToKernel(t *testing.T) {
 	b.link(t, "/etc/mtab", "/proc/self/mounts")
 	b.spec.Paths = append(b.spec.Paths, path1("/etc/mtab"))
 	b.spec.OptionalPaths = append(b.spec.OptionalPaths, path1("/etc/m*"), path1("/proc/*/none"))
+	b.link(t, "/lib/k", "/proc/self")
+	b.spec.OptionalPaths = append(b.spec.OptionalPaths, path1("/lib/k/conf"))
 	b.build(t)
 	if !b.fresh() {
 		t.Error("there would be something to do")
 	}
 	if target, err := os.Readlink(b.root + "/etc/mtab"); target != "/proc/self/mounts" {
 		t.Error(target, err)
+	}
+	// A link that led there, and leads elsewhere now, is noticed.
+	do(t, os.Remove(b.host+"/lib/k"))
+	b.put(t, "/lib/k/conf", "conf", 0o644)
+	if b.fresh() || !b.build(t).Changed || read(t, b.root+"/lib/k/conf") != "conf" {
+		t.Error("what a link led away from the kernel is not there")
 	}
 }

@@ -155,9 +155,15 @@ func (p *planner) kernels(at contents.At, name string, how how) bool {
 }
 
 // intoKernel tells whether the way to a path goes into a file system of the kernel's own,
-// and notes nothing: /proc/self is another for each build.
+// and notes nothing of that: /proc/self is another for each build.
 func (p *planner) intoKernel(name string) (kernel bool) {
-	p.Files.Aside().Walk(name, func(at string, _ host.Info) { kernel = kernel || p.Files.Kernel(at) != "" })
+	p.Files.Aside().Walk(name, func(at string, _ host.Info) {
+		if p.Files.Kernel(at) != "" {
+			kernel = true
+		} else {
+			p.Files.Lstat(at) // what leads there can lead elsewhere next time
+		}
+	})
 	return kernel
 }
 

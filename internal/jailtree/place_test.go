@@ -3,6 +3,8 @@ package jailtree
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -60,10 +62,33 @@ func TestOtherJails(t *testing.T) {
 			t.Errorf("%s: %v", root, err)
 		}
 	}
+	// Nor is a root in the jail's own tree, where it was before.
+	if _, err := Open(context.Background(), "web", b.root+"/usr/in", b.state, true, func(string) {}); err == nil || !strings.Contains(err.Error(), " is in the tree of the jail web") {
+		t.Error(err)
+	}
 	b.kept(t, "precious", "/web/data/mine")
 	b.build(t)
 	if f := b.verify(t); len(f) > 0 {
 		t.Error(f)
+	}
+	// A tree that is gone is in nobody's way, whatever has its inode number now, nor is a
+	// manifest that cannot be read.
+	do(t, os.RemoveAll(b.jails()), os.MkdirAll(b.jails()+"/mine", 0o755), os.Mkdir(b.root, 0o755))
+	var st unix.Stat_t
+	do(t, unix.Lstat(b.root, &st))
+	files, err := filepath.Glob(b.state + "/manifests/web/*.pb")
+	do(t, err, os.Rename(files[0], fmt.Sprintf("%s/manifests/web/%d.pb", b.state, st.Ino)))
+	write(t, b.state+"/manifests/web/1.pb", "damaged")
+	for _, root := range []string{b.root, b.jails()} {
+		s, err := Open(context.Background(), "other", root, b.state, true, func(string) {})
+		do(t, err)
+		building := b.building()
+		building.Replace = true
+		if _, err := s.Build(context.Background(), building); err != nil {
+			t.Error(err)
+		}
+		s.Close()
+		do(t, os.RemoveAll(root), os.RemoveAll(b.state+"/manifests/other"))
 	}
 }
 
@@ -162,6 +187,15 @@ func TestRemoveLeavesWhatWasThere(t *testing.T) {
 	if f := b.verify(t); len(f) > 0 {
 		t.Error("removed in part", f)
 	}
+	// Put back in its place, it is no more jailctl's.
+	do(t, b.rollback(t))
+	s = b.open(t)
+	if err := s.Remove(); err == nil || !strings.Contains(err.Error(), b.root+`" was there before the jail was built`) {
+		t.Error(err)
+	}
+	s.Close()
+	b.kept(t, "precious", "/web/mine")
+	b.build(t)
 	write(t, b.root+"/data/state", "state")
 	b.spec.Directories = nil
 	b.change(t)
@@ -182,16 +216,33 @@ func TestRemoveLeavesWhatWasThere(t *testing.T) {
 	do(t, s.Remove())
 }
 
-// A tree that was removed by hand leaves a jail that can be removed.
+// A tree that was removed by hand leaves a jail that can be removed, also where something
+// else is in its place, which stays.
 func TestRemovedByHand(t *testing.T) {
-	b := small(t)
-	b.build(t)
-	do(t, os.RemoveAll(b.jails()))
-	s := b.open(t)
-	do(t, s.Remove())
-	s.Close()
-	if roots, err := Roots(b.state, "web"); len(roots) > 0 || err != nil {
-		t.Errorf("%q, %v", roots, err)
+	for _, foreign := range []bool{false, true} {
+		b := small(t)
+		b.build(t)
+		do(t, os.RemoveAll(b.jails()))
+		if foreign {
+			do(t, os.MkdirAll(b.root, 0o755))
+			write(t, b.root+"/mine", "precious")
+		}
+		s, err := OpenToRemove(context.Background(), "web", b.root, b.state, func(string) {})
+		do(t, err)
+		do(t, s.Remove())
+		s.Close()
+		if roots, err := Roots(b.state, "web"); len(roots) > 0 || err != nil {
+			t.Errorf("%q, %v", roots, err)
+		}
+		if _, err := os.Lstat(b.jails()); errors.Is(err, fs.ErrNotExist) == foreign {
+			t.Error(err)
+		}
+		if _, err := os.Lstat(b.jails() + "/.web.jailctl"); !errors.Is(err, fs.ErrNotExist) {
+			t.Error(err)
+		}
+		if foreign {
+			b.kept(t, "precious", "/web/mine")
+		}
 	}
 }
 

@@ -46,6 +46,8 @@ type Store struct {
 	locked        bool
 	// made are the directories to the parent that were not there, the innermost last.
 	made []string
+	// removing: the place needs not be one for a jail any more, nor be there.
+	removing bool
 }
 
 // step is called before each change of the file system; tests die there.
@@ -59,8 +61,20 @@ var ErrNoTree = errors.New("nothing has been built")
 // store needs is made; without, a store that is not there is ErrNoTree. What an
 // earlier build left half done is finished or removed.
 func Open(ctx context.Context, name, root, state string, create bool, waiting func(holder string)) (*Store, error) {
+	return open(ctx, Store{name: name, root: root, state: state}, create, waiting)
+}
+
+// OpenToRemove is Open for Remove: of trees that were taken away by hand, with the
+// directory that they were in, there is what is known of them.
+func OpenToRemove(ctx context.Context, name, root, state string, waiting func(holder string)) (*Store, error) {
+	return open(ctx, Store{name: name, root: root, state: state, removing: true}, true, waiting)
+}
+
+func open(ctx context.Context, of Store, create bool, waiting func(holder string)) (*Store, error) {
+	of.manifests, of.fresh = of.state+"/manifests/"+of.name, of.state+"/fresh/"+of.name
 	for {
-		s := &Store{name: name, root: root, state: state, manifests: state + "/manifests/" + name, fresh: state + "/fresh/" + name}
+		s := new(Store)
+		*s = of
 		err := s.open(ctx, create, waiting)
 		if err == nil {
 			return s, nil
@@ -80,7 +94,7 @@ var errGone = errors.New("the store is gone")
 
 func (s *Store) open(ctx context.Context, create bool, waiting func(string)) (err error) {
 	if create {
-		if err := Suits(s.root); err != nil {
+		if err := Suits(s.root); err != nil && !s.removing {
 			return err
 		}
 		if err := s.makeWay(path.Dir(s.root), 0o700); err != nil {
@@ -103,7 +117,7 @@ func (s *Store) open(ctx context.Context, create bool, waiting func(string)) (er
 	}
 	beside := "." + s.name + ".jailctl"
 	if create {
-		if err := s.nested(); err != nil {
+		if err := s.nested(); err != nil && !s.removing {
 			return err
 		}
 		if err := mkdir(s.parent, beside); err != nil {
@@ -132,18 +146,18 @@ func (s *Store) nested() error {
 		return err
 	}
 	for dir := s.root; dir != "/"; dir = path.Dir(dir) {
-		var st unix.Stat_t
-		if err := unix.Lstat(dir, &st); err == unix.ENOENT && dir == s.root {
+		var st unix.Statx_t
+		if err := unix.Statx(unix.AT_FDCWD, dir, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_INO|unix.STATX_BTIME, &st); err == unix.ENOENT && dir == s.root {
 			continue
 		} else if err != nil {
 			return &fs.PathError{Op: "lstat", Path: dir, Err: err}
 		}
 		for _, jail := range jails {
-			if jail.Name() == s.name {
+			if jail.Name() == s.name && dir == s.root {
 				continue
 			}
-			other := Store{manifests: s.state + "/manifests/" + jail.Name()}
-			if m, _ := other.parse(st.Ino, withoutLists); m != nil && string(m.Root) == dir {
+			other := Store{root: dir, manifests: s.state + "/manifests/" + jail.Name()}
+			if m, _ := other.head(idOf(&st)); m != nil {
 				is := "is"
 				if dir != s.root {
 					is = "is in"
@@ -162,12 +176,9 @@ func (s *Store) above() error {
 		return err
 	}
 	for _, jail := range jails {
-		roots, err := Roots(s.state, jail.Name())
-		if err != nil {
-			return err
-		}
+		roots, _ := Roots(s.state, jail.Name()) // what cannot be read is that jail's trouble
 		for _, root := range roots {
-			if strings.HasPrefix(root, s.root+"/") {
+			if _, err := os.Lstat(root); err == nil && strings.HasPrefix(root, s.root+"/") {
 				return fmt.Errorf("the jail %s is in it, at %s: choose a root elsewhere", jail.Name(), root)
 			}
 		}
@@ -353,6 +364,11 @@ func (s *Store) leave() {
 	s.leaveTrees()
 	os.RemoveAll(s.manifests)
 	os.Remove(s.fresh)
+	s.unmake()
+}
+
+// unmake removes the directories that were made to the root, where nothing is in them.
+func (s *Store) unmake() {
 	for _, dir := range slices.Backward(s.made) {
 		unix.Rmdir(dir)
 	}
@@ -434,8 +450,10 @@ func identify(dir *os.File, name string) (id, error) {
 	if err := unix.Statx(int(dir.Fd()), name, unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH, unix.STATX_INO|unix.STATX_BTIME, &st); err != nil {
 		return id{}, &fs.PathError{Op: "lstat", Path: path.Join(dir.Name(), name), Err: err}
 	}
-	return id{st.Ino, st.Btime.Sec*1e9 + int64(st.Btime.Nsec)}, nil
+	return idOf(&st), nil
 }
+
+func idOf(st *unix.Statx_t) id { return id{st.Ino, st.Btime.Sec*1e9 + int64(st.Btime.Nsec)} }
 
 // name is that of the tree beside the one in use.
 func (t id) name() string { return strconv.FormatUint(t.ino, 10) }

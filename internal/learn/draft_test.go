@@ -69,7 +69,7 @@ func TestData(t *testing.T) {
 // state directory, and no other.
 func copies(t *testing.T, text, dir, words string) {
 	t.Helper()
-	command := fmt.Sprintf(`#   (cd /srv/jails/test%[1]s && setsid -w setpriv --reuid=%[2]d --regid=%[3]d --clear-groups -- sh -c 'tar -cf - -C "$0" "$@" | tar -xpf -' %[1]s %[4]s)`,
+	command := fmt.Sprintf(`#   (cd /srv/jails/test%[1]s && env -i PATH="$PATH" setsid -w setpriv --reuid=%[2]d --regid=%[3]d --clear-groups -- sh -c 'tar -cf - -C "$0" "$@" | tar -xpf -' %[1]s %[4]s </dev/null 2>&1 | cat)`,
 		dir, os.Getuid(), os.Getgid(), words)
 	if n := strings.Count(text, "tar -cf"); n != 1 || !strings.Contains(text, command+"\n") {
 		t.Errorf("no line %s, or others, in\n%s", command, text)

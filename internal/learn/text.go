@@ -157,7 +157,8 @@ func (d *draft) body() string {
 // data are the commands that put what the run found in state directories, and used,
 // into those of the jail. Root goes there, whose the way is; and everything else is
 // done with the rights of who ran the command, who may meanwhile have put links to
-// other people's files there, and with no terminal of root's to type into.
+// other people's files there; and with no terminal of root's to type into, nor anything
+// else that they could take from a process of theirs: its descriptors and environment.
 func (d *draft) data() (commands []string) {
 	const copies = `tar -cf - -C "$0" "$@" | tar -xpf -`
 	as := "runuser -u " + shell(d.User.Name)
@@ -176,7 +177,7 @@ func (d *draft) data() (commands []string) {
 		for _, name := range whole {
 			words += " " + shell(name)
 		}
-		commands = append(commands, fmt.Sprintf("(cd %s && setsid -w %s -- sh -c '%s' %s%s)", shell("/srv/jails/"+d.Jail+s.path), as, copies, shell(s.path), words))
+		commands = append(commands, fmt.Sprintf(`(cd %s && env -i PATH="$PATH" setsid -w %s -- sh -c '%s' %s%s </dev/null 2>&1 | cat)`, shell("/srv/jails/"+d.Jail+s.path), as, copies, shell(s.path), words))
 	}
 	return commands
 }

@@ -48,7 +48,7 @@ func Monitor(args []string) int {
 	go listen(socket, signals, gone)
 
 	program, name := paths.Bin+"/jailctl", "jailctl"
-	if len(args) > 2 && args[2] == "learn" {
+	if len(args) > 2 && args[2] != "run" { // which is first always
 		program, name = paths.Libexec+"/jailctl-admin", ApartName
 	}
 	pid, err := syscall.ForkExec(program, append([]string{name}, args[2:]...), &syscall.ProcAttr{
