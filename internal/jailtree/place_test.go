@@ -78,7 +78,8 @@ func TestOtherJails(t *testing.T) {
 	do(t, unix.Lstat(b.root, &st))
 	files, err := filepath.Glob(b.state + "/manifests/web/*.pb")
 	do(t, err, os.Rename(files[0], fmt.Sprintf("%s/manifests/web/%d.pb", b.state, st.Ino)))
-	write(t, b.state+"/manifests/web/1.pb", "damaged")
+	do(t, os.Mkdir(b.state+"/manifests/third", 0o700))
+	write(t, b.state+"/manifests/third/1.pb", "damaged")
 	for _, root := range []string{b.root, b.jails()} {
 		s, err := Open(context.Background(), "other", root, b.state, true, func(string) {})
 		do(t, err)
@@ -243,6 +244,25 @@ func TestRemovedByHand(t *testing.T) {
 		if foreign {
 			b.kept(t, "precious", "/web/mine")
 		}
+	}
+}
+
+// On a disk that is not there nothing can be removed, and nothing is made in its place.
+func TestRemoveOnDiskAway(t *testing.T) {
+	b := small(t)
+	disk := filepath.Dir(b.host) + "/disk"
+	b.root = disk + "/jails/web"
+	mountTmpfs(t, disk, "")
+	b.build(t)
+	do(t, unix.Unmount(disk, unix.MNT_DETACH))
+	s, err := OpenToRemove(context.Background(), "web", b.root, b.state, func(string) {})
+	do(t, err, s.Remove())
+	s.Close()
+	if roots, err := Roots(b.state, "web"); err != nil || len(roots) != 1 {
+		t.Errorf("%q, %v", roots, err)
+	}
+	if left, err := os.ReadDir(disk); err != nil || len(left) > 0 {
+		t.Errorf("%v, %v", left, err)
 	}
 }
 
