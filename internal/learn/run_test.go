@@ -150,6 +150,25 @@ func TestStepOfUnknown(t *testing.T) {
 	}
 }
 
+// What waits for its child to be done, as vfork(2) has it, is let go with the child.
+func TestLeftAloneInVfork(t *testing.T) {
+	dir := directory(t)
+	source := "#include <unistd.h>\nint main(void) { if (fork()) return 4; if (!vfork()) { usleep(300000); _exit(0); } return 0; }\n"
+	if err := os.WriteFile(dir+"/vfork.c", []byte(source), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("gcc", "-w", "-o", dir+"/vfork", dir+"/vfork.c").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for range 4 { // which of the two would be waited for first is by chance
+		asked := 0
+		command := Command{Argv: []string{dir + "/vfork"}, Stay: func() bool { asked++; return asked < 20 }}
+		if _, ended := learnedFrom(t, dir, command); ended.ExitStatus() != 4 {
+			t.Errorf("status %d", ended.ExitStatus())
+		}
+	}
+}
+
 // What outlives the command is followed to its end, or until it is enough.
 func TestOutlives(t *testing.T) {
 	dir := directory(t, "late")

@@ -205,29 +205,38 @@ func (t *Tracer) note(sig unix.Signal) {
 	}
 }
 
-// release lets go of all that still runs.
+// release lets go of all that still runs, each as it stops, in whatever order: what has
+// called vfork(2) does not stop before its child has been let go.
 func (t *Tracer) release() {
 	for tid := range t.tasks {
 		if ptrace(unix.PTRACE_INTERRUPT, tid, 0, 0) != nil {
 			delete(t.tasks, tid)
 		}
 	}
-	for tid := range t.tasks {
+	for let := map[int]bool{}; len(t.tasks) > 0; {
 		var ws unix.WaitStatus
-		for {
-			_, err := unix.Wait4(tid, &ws, unix.WALL, nil)
-			if err == unix.EINTR {
-				continue
-			}
-			if err == nil && ws.Stopped() {
-				deliver := uintptr(0)
-				if sig := ws.StopSignal(); int(ws)>>16 == 0 && sig != unix.SIGTRAP|0x80 {
-					deliver = uintptr(sig)
-				}
-				ptrace(unix.PTRACE_DETACH, tid, 0, deliver)
-			}
-			break
+		tid, err := unix.Wait4(-1, &ws, unix.WALL, nil)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return
 		}
+		if ws.Stopped() {
+			deliver := uintptr(0)
+			switch sig, event := ws.StopSignal(), int(ws)>>16; {
+			case event == unix.PTRACE_EVENT_FORK || event == unix.PTRACE_EVENT_VFORK || event == unix.PTRACE_EVENT_CLONE:
+				// The new one is traced, too, and stops by itself.
+				if child := message(tid); child != 0 && !let[child] {
+					t.tasks[child] = &task{}
+				}
+			case event == 0 && sig != unix.SIGTRAP|0x80:
+				deliver = uintptr(sig)
+			}
+			ptrace(unix.PTRACE_DETACH, tid, 0, deliver)
+		}
+		let[tid] = true
+		delete(t.tasks, tid)
 	}
 }
 
