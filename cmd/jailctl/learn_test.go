@@ -316,7 +316,7 @@ func TestLearnTerminal(t *testing.T) {
 	tty.expect("98601")
 	tty.send("\x1a")
 	tty.expect("Stopped")
-	tty.send("kill %1; wait; exit 0\n")
+	tty.send("kill %1; wait -f %1; exit 0\n")
 	tty.expect("READY>")
 	tty.send("echo status=$?\n")
 	tty.expect("status=0")
