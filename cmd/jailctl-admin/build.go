@@ -226,7 +226,8 @@ func (p *program) remove(ctx context.Context, name string, yes bool) error {
 		if !slices.Contains(built, root) {
 			return there(root)
 		}
-		return jailtree.OpenToRemove(ctx, name, root, paths.State, p.waits(name))
+		s, err := jailtree.OpenToRemove(ctx, name, root, paths.State, p.waits(name))
+		return orElsewhere(s, err, "remove", name)
 	}
 	if _, err := each(known, (*jailtree.Store).Remove); err != nil {
 		return err
@@ -355,6 +356,11 @@ func (p *program) store(ctx context.Context, verb, name string, create bool) (*j
 
 func (p *program) storeAt(ctx context.Context, verb, name, root string, create bool) (*jailtree.Store, error) {
 	s, err := jailtree.Open(ctx, name, root, paths.State, create, p.waits(name))
+	return orElsewhere(s, err, verb, name)
+}
+
+// orElsewhere is a store, or why there cannot be one there.
+func orElsewhere(s *jailtree.Store, err error, verb, name string) (*jailtree.Store, error) {
 	if fault := (*safepath.Fault)(nil); errors.As(err, &fault) {
 		hint, err := elsewhere(name, fault)
 		return nil, cannot(hint, "%s %s: %w", verb, name, err)

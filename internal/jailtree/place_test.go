@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -28,7 +29,7 @@ func TestSuits(t *testing.T) {
 		}
 	}
 	for _, root := range []string{
-		"/jail", "/library", "/srv/jails/web", "/home/jails/web", "/var/jails", "/var/lib/jails/web", "/usr/jails/web", "/usr/local/jails/web", "/opt/web", "/src", "/etcetera", "/run/web",
+		"/jail", "/library", "/srv/jails/web", "/home/jails/web", "/var/jails", "/var/lib/jails/web", "/usr/jails/web", "/usr/local/jails/web", "/opt/web", "/src", "/etcetera", "/run/web", path.Dir(paths.State) + " of mine/web", path.Dir(paths.Libexec) + " /web",
 	} {
 		if err := Suits(root); err != nil {
 			t.Error(err)

@@ -220,17 +220,16 @@ func manifestOf(file string) (ino uint64, ok bool) {
 // Suits refuses a root that is a directory of the host's own (hier(7)), or of jailctl's:
 // no tree may ever take its place, whatever is asked for.
 func Suits(root string) error {
-	within := func(names string, at string) bool {
-		return slices.ContainsFunc(strings.Fields(names), func(name string) bool {
-			return at == name || strings.HasPrefix(at, name+"/")
-		})
+	within := func(at, dir string) bool { return at == dir || strings.HasPrefix(at, dir+"/") }
+	one := func(at, names string) bool {
+		return slices.ContainsFunc(strings.Fields(names), func(dir string) bool { return within(at, dir) })
 	}
 	at := cmp.Or(strings.TrimPrefix(root, "/usr/local"), "/")
 	at = cmp.Or(strings.TrimPrefix(at, "/usr"), "/")
 	alone := "/ /home /media /mnt /opt /root /run /srv /tmp /usr /var /var/backups /var/cache /var/lib /var/local /var/lock /var/log /var/mail /var/opt /var/run /var/spool /var/tmp"
 	ours := []string{paths.Sysconf, paths.State, paths.Libexec, paths.Share, paths.Bin}
-	if slices.Contains(strings.Fields(alone), at) || within("/bin /boot /dev /etc /lib /lib32 /lib64 /libx32 /libexec /proc /sbin /sys", at) ||
-		at != root && within("/games /include /share /src", at) ||
+	if slices.Contains(strings.Fields(alone), at) || one(at, "/bin /boot /dev /etc /lib /lib32 /lib64 /libx32 /libexec /proc /sbin /sys") ||
+		at != root && one(at, "/games /include /share /src") ||
 		slices.ContainsFunc(ours, func(dir string) bool { return within(root, dir) || within(dir, root) }) {
 		return fmt.Errorf("%q is a directory of the host: choose a root elsewhere, such as /srv/jails/NAME", root)
 	}
